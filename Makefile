@@ -1,0 +1,78 @@
+# The two commands: `make demo` and `make test`.
+# Every target does its own set-up, in .venv, from the pins in requirements/. Needed: Python 3.11+ and make.
+#
+#   make test PROCESSES=8     test processes side by side (2)
+#   make test COVERAGE=1      with branch coverage
+#   make soak MINUTES=120     crash tests for that long (30)
+#   make demo PYTHON=python3.13
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+PROCESSES ?= 2
+MINUTES ?= 30
+
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-deps
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# pyright: do not ask the network whether there is a newer one.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.PHONY: demo test lint types bench soak docs clean
+
+demo: .venv/installed
+	$(BIN)/python examples/crash_and_resume.py
+
+test: lint types docs
+ifdef COVERAGE
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n $(PROCESSES)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+else
+	$(BIN)/python -m pytest -n $(PROCESSES)
+endif
+
+lint: .venv/tools
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pytest -q tests/unit/test_layout.py
+
+types: .venv/tools
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: .venv/installed
+	$(BIN)/python -m benchmarks
+
+# One test may run for as long as the soak does, so there is no time limit for each.
+soak: .venv/tools
+	PERSISTASAURUS_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -n $(PROCESSES) --timeout=0 tests/crash
+
+docs: .venv/installed
+	$(BIN)/python docs/check_links.py
+
+clean:
+	rm -rf .venv build dist htmlcov .coverage .coverage.* \
+		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- set-up: each file is touched when its step is done, and made again when what it depends on changes ---
+
+.venv/runtime: requirements/runtime.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Name one: make PYTHON=/path/to/python3"; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(PIP_INSTALL) -r requirements/runtime.txt
+	@touch $@
+
+# --no-build-isolation: the pinned hatchling builds, instead of one that pip would fetch for the occasion.
+.venv/installed: .venv/runtime pyproject.toml
+	$(PIP_INSTALL) --no-build-isolation --editable .
+	$(BIN)/python -m pip check
+	@touch $@
+
+.venv/tools: .venv/installed requirements/tools.txt
+	$(PIP_INSTALL) -r requirements/tools.txt
+	$(BIN)/python -m pip check
+	@touch $@

@@ -1,0 +1,388 @@
+"""The app object: one store, one worker, and the ways to start and find flows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+import uuid
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, overload
+
+from persistasaurus._clock import Clock, Duration, SystemClock, instant, to_ms
+from persistasaurus._codec import check_size
+from persistasaurus._engine.commit import Order
+from persistasaurus._engine.engine import Engine, Settings
+from persistasaurus._engine.history import verify_outcome
+from persistasaurus._engine.host import Host
+from persistasaurus._engine.registry import Factory, Registry, Target, display_name
+from persistasaurus._engine.scope import running_flow, watch_threads
+from persistasaurus._events import Observer
+from persistasaurus._flow import Flow
+from persistasaurus._handle import FlowHandle
+from persistasaurus._ids import checked_id, new_id
+from persistasaurus._instance import FlowInstance
+from persistasaurus._model import CODE_BY_STATUS, PENDING, STATUS_BY_CODE, FlowRecord, FlowStatus
+from persistasaurus._store.base import FlowFilter, FlowRow, NewFlow, NewSignal, StartedFlow, Store
+from persistasaurus._store.checksum import signal_checksum
+from persistasaurus._store.urls import make_store
+from persistasaurus.errors import AppNotRunningError, FlowConflict, UsageError, WrongContextError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+F = TypeVar("F")
+
+PAGE = 200
+
+
+class Persistasaurus:
+    """Durable flows on one database: a file name, "sqlite:///flows.db", ":memory:" or a `Path`.
+
+    Entering it (`with` or `async with`) migrates the store, recovers what was left unfinished and starts
+    the worker. Leaving it starts no more steps, gives running ones up to `drain` and leaves the rest to
+    the next start. Several apps may share a process and a file. With `worker=False` it is a client: it
+    starts, signals and queries, and drives nothing.
+
+    Durations are seconds or a `timedelta`; `max_payload` is bytes of one value's JSON text. `lease` is
+    how long a worker that cannot be seen keeps its flows, `crash_limit` after how many crashes in a row
+    a flow is parked. `flow_threads` and `step_threads` bound the threads of sync flows and steps,
+    `capacity` the flows in memory, `residents` how many of those may be idle. `durability`
+    "may-lose-last-commits-on-power-loss" trades an fsync a commit for speed.
+
+    Raises:
+        StoreError: on entering, where the database cannot be used; the message says why.
+        ValueError: a setting makes no sense.
+    """
+
+    def __init__(
+        self,
+        url: str | os.PathLike[str],
+        *,
+        worker: bool = True,
+        drain: Duration = 10,
+        lease: Duration = 10,
+        max_payload: int = 16_000_000,
+        crash_limit: int = 5,
+        flow_threads: int = 12,
+        step_threads: int = 12,
+        capacity: int = 4_000,
+        residents: int = 1_000,
+        durability: str = "full",
+        clock: Clock | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        whole = {
+            "max_payload": max_payload,
+            "crash_limit": crash_limit,
+            "flow_threads": flow_threads,
+            "step_threads": step_threads,
+            "capacity": capacity,
+        }
+        for setting, value in whole.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{setting}={value!r}: give a whole number of 1 or more.")
+        lease_ms = to_ms(lease, "lease")
+        if not lease_ms:
+            raise ValueError("lease=0: a worker could never start a step. Give a second or more.")
+        self._url = url
+        self._clock = clock or SystemClock()
+        self._durability = durability
+        self._observer = observer
+        self._registry = Registry()
+        self._engine: Engine | None = None
+        self._host: Host | None = None
+        self._pid = os.getpid()
+        self._settings = Settings(
+            worker=worker,
+            drain_s=to_ms(drain, "drain") / 1000,
+            lease_s=lease_ms / 1000,
+            residents=residents,
+            **whole,
+        )
+        self._state = "not entered yet: use `with app:` or `async with app:` around this"
+        make_store(url, durability=durability)  # refuse a bad address now, not on entering
+
+    # Entering and leaving.
+
+    def __enter__(self) -> Self:
+        self._enter(Host.in_thread())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._leave()
+
+    async def __aenter__(self) -> Self:
+        host = Host.of_caller()
+        await asyncio.to_thread(self._enter, host)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self._leave)
+
+    def _enter(self, host: Host) -> None:
+        if self._engine is not None:
+            host.close()
+            raise UsageError("This app is entered already. Make a second Persistasaurus for a second worker.")
+        watch_threads()
+        store = self._new_store()
+        try:
+            store.open()
+            engine = Engine(store, self._registry, self._clock, self._settings, self._observer)
+            engine.start(host.loop, host.thread_id)
+        except BaseException:
+            host.close()
+            store.close()
+            raise
+        self._clock.watch(engine.kick)
+        self._pid = os.getpid()
+        self._host = host
+        self._engine = engine
+
+    def _new_store(self) -> Store:
+        """Return the store to open; the testing kit wraps it to crash between its calls."""
+        return make_store(self._url, durability=self._durability)
+
+    def _leave(self) -> None:
+        engine, host = self._engine, self._host
+        if engine is None or host is None or os.getpid() != self._pid:
+            return
+        self._state = "left already: enter it again to use it"
+        self._engine = None
+        try:
+            engine.stop(self._settings.drain_s)
+        finally:
+            host.close()
+            engine.store.close()
+
+    def _engine_here(self, call: str, *, cure: str | None = None) -> Engine:
+        """Return the running engine, where this is a place that may use it."""
+        engine = self._engine
+        if os.getpid() != self._pid:
+            raise AppNotRunningError(
+                f"{call} was called in a forked process. Database connections do not survive a fork: make and enter "
+                "an app of its own in the child."
+            )
+        if engine is None:
+            raise AppNotRunningError(f"{call} was called on an app that was {self._state}.")
+        if engine.gone is not None:
+            raise engine.gone
+        if running_flow() is not None:
+            raise WrongContextError(
+                f"{call} was called in the body of a flow, which is run again on replay. Call a child flow directly, "
+                "or make this call in a step."
+            )
+        if cure is not None and self._host is not None and self._host.is_here():
+            raise WrongContextError(f"{call} would block the event loop that the app itself runs on. Use `{cure}`.")
+        return engine
+
+    # Flows.
+
+    def register(self, cls: type, maker: Factory | type | None = None) -> None:
+        """Tell how the instances of a flow's class are made, or which class implements an interface.
+
+        `maker` is a function without arguments, or the implementing class. Functions, and classes that
+        need no constructor arguments, need no registering. Before or after entering.
+        """
+        self._registry.register(cls, maker)
+
+    @overload
+    def start(self, flow: Flow[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> FlowHandle[T]: ...
+    @overload
+    def start(self, flow: Flow[P, T], *args: P.args, **kwargs: P.kwargs) -> FlowHandle[T]: ...
+    def start(self, flow: Flow[..., Any], *args: Any, **kwargs: Any) -> FlowHandle[Any]:
+        """Start a flow and return its handle once the start is durable: from then on it survives a crash.
+
+        The id is a new UUIDv7 unless `flow.options(flow_id=...)` gives one. The same id, flow and input
+        again is the same flow instance.
+
+        Raises:
+            FlowConflict: the id belongs to another flow or another input.
+            SerializationError: an argument does not fit its annotation or JSON; nothing was recorded.
+            UnknownFlowError: the flow's class needs constructor arguments and is not registered.
+        """
+        started, new, target = self._start(flow, args, kwargs, "app.start()")
+        return self._handle_of(started.result(), new, target)
+
+    @overload
+    async def start_async(
+        self, flow: Flow[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> FlowHandle[T]: ...
+    @overload
+    async def start_async(self, flow: Flow[P, T], *args: P.args, **kwargs: P.kwargs) -> FlowHandle[T]: ...
+    async def start_async(self, flow: Flow[..., Any], *args: Any, **kwargs: Any) -> FlowHandle[Any]:
+        """Like `start`, for async code."""
+        started, new, target = self._start(flow, args, kwargs, "app.start_async()")
+        return self._handle_of(await asyncio.wrap_future(started), new, target)
+
+    @overload
+    def run(self, flow: Flow[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    def run(self, flow: Flow[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
+    def run(self, flow: Flow[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Start a flow, wait until it has ended and return its result.
+
+        Raises:
+            FlowConflict: the id belongs to another flow or another input.
+            Exception: what the flow raised, as `FlowHandle.result` does.
+        """
+        self._engine_here("app.run()", cure="await app.run_async(...)")
+        return self.start(flow, *args, **kwargs).result()
+
+    @overload
+    async def run_async(self, flow: Flow[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    async def run_async(self, flow: Flow[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def run_async(self, flow: Flow[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Like `run`, for async code."""
+        handle: FlowHandle[Any] = await self.start_async(flow, *args, **kwargs)
+        return await handle
+
+    def _start(self, flow: Any, args: Any, kwargs: Any, call: str) -> tuple[Future[StartedFlow], NewFlow, Target]:
+        engine = self._engine_here(call)
+        if not isinstance(flow, Flow):
+            raise UsageError(f"{call} takes a function or method marked with @flow, not {flow!r}.")
+        target = self._registry.target(flow._definition, flow._owner_class())
+        flow_id = new_id(self._clock.now_ms()) if flow._flow_id is None else checked_id(flow._flow_id)
+        codec = target.definition.arguments
+        what = f"flow {display_name(target.name)!r}"
+        text, bound = codec.validate(codec.bind(args, kwargs), what=what)
+        check_size(text, limit=self._settings.max_payload, what=f"The input of {what}")
+        new = engine.new_flow(flow_id, target, text)
+        return engine.start_flow(new, target, bound), new, target
+
+    def _handle_of(self, started: StartedFlow, new: NewFlow, target: Target) -> FlowHandle[Any]:
+        if not started.created and (started.name_id != new.name_id or started.input != new.input):
+            what = "with another input" if started.name_id == new.name_id else "of another flow"
+            raise FlowConflict(
+                f"The flow id {new.flow_id!r} belongs to an instance {what}. An id names one flow with one input for "
+                "ever: use another id, or start it with the same input."
+            )
+        return FlowHandle(self, new.flow_id, target.definition.result)
+
+    @overload
+    def get_flow(self, flow: Flow[P, T], flow_id: str | uuid.UUID | None = None) -> FlowInstance[Flow[P, T]]: ...
+    @overload
+    def get_flow(self, flow: type[F], flow_id: str | uuid.UUID | None = None) -> FlowInstance[F]: ...
+    def get_flow(self, flow: Any, flow_id: Any = None) -> FlowInstance[Any]:
+        """Return a flow instance of a class, an interface or a function, without an id a new one."""
+        if not isinstance(flow, (type, Flow)):
+            raise UsageError(f"get_flow takes a class with flows or a @flow function, not {flow!r}.")
+        known = new_id(self._clock.now_ms()) if flow_id is None else checked_id(flow_id)
+        return FlowInstance(self, flow, known)
+
+    def handle(self, flow_id: str | uuid.UUID) -> FlowHandle[Any]:
+        """Return the handle of a flow id; nothing is checked until it is asked for something."""
+        return FlowHandle(self, checked_id(flow_id))
+
+    def flows(
+        self,
+        *,
+        status: FlowStatus | str | Sequence[FlowStatus | str] | None = None,
+        flow: Flow[..., Any] | str | None = None,
+        id_prefix: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+    ) -> Iterator[FlowRecord]:
+        """Iterate over the flows that fit, newest first; fetched in pages as the iteration goes on.
+
+        Datetimes are aware; `created_after` is included, `created_before` is not.
+
+        Raises:
+            ValueError: a datetime is naive, or a status unknown.
+        """
+        engine = self._engine_here("app.flows()")
+        which = FlowFilter(
+            statuses=_statuses(status),
+            names=self._names_of(engine, flow),
+            id_prefix=id_prefix,
+            created_from_ms=_instant_ms(created_after, "created_after"),
+            created_before_ms=_instant_ms(created_before, "created_before"),
+        )
+        return self._pages(engine, which)
+
+    def _pages(self, engine: Engine, which: FlowFilter) -> Iterator[FlowRecord]:
+        before: int | None = None
+        while True:
+            page = engine.store.list_flows(which, before_key=before, limit=PAGE)
+            for row in page:
+                yield self._record(row)
+            if len(page) < PAGE:
+                return
+            before = page[-1].flow_key
+
+    def _names_of(self, engine: Engine, flow: Flow[..., Any] | str | None) -> list[tuple[str, str]] | None:
+        if flow is None:
+            return None
+        if isinstance(flow, Flow):
+            return [flow._definition.name_in(flow._owner_class())]
+        return [name for name in engine.store.names().values() if display_name(name) == flow]
+
+    def _record(self, row: FlowRow) -> FlowRecord:
+        if STATUS_BY_CODE[row.status].ended:
+            verify_outcome(row)
+        return FlowRecord(
+            flow_id=row.flow_id,
+            name=display_name((row.class_name, row.method_name)),
+            status=STATUS_BY_CODE[row.status],
+            created_at=instant(row.created_at_ms),
+            updated_at=instant(row.updated_at_ms),
+            input=json.loads(row.input),
+            result=None if row.result is None else json.loads(row.result),
+            error=None if row.error is None else json.loads(row.error),
+            reason=self._reason_of(row),
+        )
+
+    def _reason_of(self, row: FlowRow) -> str | None:
+        if row.reason is not None:
+            return str(json.loads(row.reason).get("message", ""))
+        if row.status != PENDING or row.owner is not None or row.due_at_ms is None:
+            return None
+        engine = self._engine_here("a handle's query")
+        if row.due_at_ms > engine.now_ms():
+            return None
+        name = display_name((row.class_name, row.method_name))
+        if any(name in json.loads(worker.names) for worker in engine.store.workers()):
+            return None
+        return f"No living worker knows the flow {name!r}. Start one that imports and registers it."
+
+    # Writes of the handles.
+
+    def _send(self, flow_id: str, name: str, payload: str) -> Future[Any]:
+        engine = self._engine_here("sending a signal")
+        check_size(payload, limit=self._settings.max_payload, what=f"The value for {name!r}")
+        sent_at_ms = engine.now_ms()
+        checksum = signal_checksum(flow_id, name, payload, sent_at_ms)
+        return self._order(engine, NewSignal(flow_id, name, payload, sent_at_ms, checksum))
+
+    def _cancel(self, flow_id: str) -> Future[Any]:
+        return self._order(self._engine_here("handle.cancel()"), flow_id)
+
+    def _order(self, engine: Engine, write: NewSignal | str) -> Future[Any]:
+        order = Order(write)
+        order.answer.add_done_callback(lambda _: engine.kick())
+        engine.committer.put(order)
+        return order.answer
+
+
+def _statuses(status: Any) -> list[int] | None:
+    if status is None:
+        return None
+    given = [status] if isinstance(status, str) else list(status)
+    return [CODE_BY_STATUS[FlowStatus(one)] for one in given]
+
+
+def _instant_ms(value: datetime | None, what: str) -> int | None:
+    if value is None:
+        return None
+    if value.tzinfo is None:
+        raise ValueError(f"{what}={value!r} is naive: it names no instant. Give an aware datetime, as datetime.now(UTC).")
+    return round(value.timestamp() * 1000)
+
+

@@ -1,0 +1,80 @@
+"""The only place that asks for the time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+Duration = float | int | timedelta
+
+# 10,000 years in milliseconds: a later due time overflows `datetime`.
+LONGEST_MS = 10_000 * 366 * 86_400_000
+
+
+class Clock(Protocol):
+    """Wall time for due times and records, a steady one for leases."""
+
+    def now_ms(self) -> int:
+        """Return the wall clock's time in milliseconds since 1970, UTC."""
+        ...
+
+    def steady(self) -> float:
+        """Return seconds that never step back and go on while the machine is suspended."""
+        ...
+
+    def watch(self, moved: Callable[[], None]) -> None:
+        """Have `moved` called after each jump of a clock that a test moves."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def watch(self, moved: Callable[[], None]) -> None:
+        pass
+
+    # CLOCK_BOOTTIME counts through a suspend, during which another host may take a lease over.
+    if hasattr(time, "CLOCK_BOOTTIME"):
+
+        def steady(self) -> float:
+            return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    else:
+
+        def steady(self) -> float:
+            return time.monotonic()
+
+
+def to_ms(duration: Duration, what: str) -> int:
+    """Return a duration in whole milliseconds, rounded up so that nothing ends early.
+
+    Raises:
+        ValueError: it is NaN, infinite, negative or beyond 10,000 years; `what` names it.
+        TypeError: it is neither a number of seconds nor a `timedelta`.
+    """
+    if isinstance(duration, timedelta):
+        micros = duration // timedelta(microseconds=1)
+        ms = -(-micros // 1000)
+    elif isinstance(duration, (int, float)) and not isinstance(duration, bool):
+        if not math.isfinite(duration):
+            raise ValueError(f"{what} is {duration!r}. Give a finite number of seconds or a timedelta.")
+        ms = math.ceil(round(duration * 1000, 6))
+    else:
+        kind = type(duration).__name__
+        raise TypeError(f"{what} is a {kind}. Give a number of seconds or a timedelta.")
+    if ms < 0:
+        raise ValueError(f"{what} is negative ({duration!r}). Time only goes forward: give zero or more.")
+    if ms > LONGEST_MS:
+        raise ValueError(f"{what} is longer than 10,000 years ({duration!r}). Give a shorter one.")
+    return ms
+
+
+def instant(ms: int) -> datetime:
+    """Return milliseconds since 1970 as an aware UTC datetime."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)

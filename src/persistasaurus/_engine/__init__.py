@@ -1,0 +1,1 @@
+"""Drives flows: replay, steps, delays, signals, recovery and the commit path."""

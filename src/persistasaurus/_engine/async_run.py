@@ -1,0 +1,355 @@
+"""Drives an async flow: its own event loop, called by the host's.
+
+The host's loop shows the flow one completion at a time and lets it run until it waits again. Nothing of
+the flow runs at any other moment, so it is a pure function of the order of its events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any
+
+from persistasaurus._clock import to_ms
+from persistasaurus._engine.children import ask_child, cancel_child
+from persistasaurus._engine.history import Event
+from persistasaurus._engine.loop import FlowLoop
+from persistasaurus._engine.run import Halt, Run
+from persistasaurus._engine.scope import foreign_thread
+from persistasaurus._engine.steps import ask_step
+from persistasaurus._model import CANCELLED, Kind
+from persistasaurus.errors import FlowParked, PersistasaurusError, WrongContextError
+
+if TYPE_CHECKING:
+    from persistasaurus._engine.commit import Progress
+    from persistasaurus._engine.operation import Operation
+    from persistasaurus._engine.registry import StepDefinition, Target
+    from persistasaurus._engine.signals import Signal
+
+log = logging.getLogger("persistasaurus.flow")
+
+REPLAY_SLICE_S = 0.005
+"""How long a replay may hold the host's loop before others have their turn."""
+
+
+class AsyncRun(Run):
+    """One async flow instance in memory."""
+
+    loop: FlowLoop
+    main: asyncio.Task[Any] | None = None
+    pumping = False
+
+    def start(self) -> None:
+        """Begin to drive the flow on the host's loop."""
+        self.engine.on_host(self._start)
+
+    def post(self, note: Callable[[], None]) -> None:
+        """Have the host's loop call `note`, then go on with the flow."""
+        self.engine.on_host(self._noted, note)
+
+    def _noted(self, note: Callable[[], None]) -> None:
+        if not self.finished:
+            note()
+            self.pump()
+
+    def check_place(self) -> None:
+        """Raise `WrongContextError` where the caller is not on the flow's own loop."""
+        if asyncio._get_running_loop() is not self.loop:
+            raise foreign_thread()
+
+    def _start(self) -> None:
+        if self.finished:
+            return
+        self.loop = FlowLoop(self, now=0.0)
+        self._inbox: deque[Operation | None] = deque()
+        try:
+            self.instance = self.engine.make_instance(self.target)
+            args, kwargs = self.target.definition.arguments.unpack(self.bound)
+        except Exception as error:  # noqa: BLE001 - the user's constructor
+            self.engine.fail_flow(self, error)
+            return
+        context = contextvars.copy_context()
+        context.run(self.enter)
+        function = self.target.definition.function
+        called: Coroutine[Any, Any, Any]
+        called = function(*args, **kwargs) if self.instance is None else function(self.instance, *args, **kwargs)
+        self.main = self.loop.start(called, context=context, name=self.flow_id)
+        self.pump()
+
+    def pump(self) -> None:
+        """Let the flow run until it waits for something that has not come yet."""
+        if self.finished or self.pumping or self.main is None:
+            return
+        self.pumping = True
+        try:
+            self._drive()
+        finally:
+            self.pumping = False
+
+    def _drive(self) -> None:
+        self._drain()
+        if not self.live and not self._replay():
+            self.engine.host.call_soon(self.pump)
+            return
+        inbox = self._inbox
+        while inbox and not self._over():
+            self._show(inbox.popleft())
+        if self._over():
+            self._end()
+        elif self.nothing_runs() and not self.idle:
+            self._rest()
+
+    def _over(self) -> bool:
+        return self.halted is not None or self.main.done()  # type: ignore[union-attr]
+
+    def _drain(self) -> None:
+        try:
+            self.loop.drain()
+        except SystemExit as exit_:
+            log.warning("flow called sys.exit(%s)", exit_.code, extra={"flow_id": self.flow_id})
+
+    def _replay(self) -> bool:
+        """Show recorded events; false where there are more of them than fit into one turn."""
+        until = time.monotonic() + REPLAY_SLICE_S
+        recorded = self.recorded
+        count = 0
+        while recorded and not self._over():
+            event = recorded.popleft()
+            self.deliver(event)
+            self.loop.advance_to((self.now_ms - self.flow.created_at_ms) / 1000)
+            self._drain()
+            count += 1
+            if not count & 63 and time.monotonic() > until:
+                return False
+        if not self._over():
+            self.go_live()
+            self._drain()
+        return True
+
+    def _show(self, operation: Operation | None) -> None:
+        """Show the flow a completion that was committed just now."""
+        step = operation.number if operation is not None else 0
+        self.deliver(Event(step, self._inbox_time(operation)))
+        self.loop.advance_to((self.now_ms - self.flow.created_at_ms) / 1000)
+        self._drain()
+
+    def _inbox_time(self, operation: Operation | None) -> int:
+        if operation is None:
+            return self.cancelled_at_ms or 0
+        return operation.started_at_ms + operation.ended_after_ms
+
+    def settle(self, operation: Operation) -> None:
+        """Set the future or fire the timer that the flow waits on."""
+        try:
+            self.outcome_of(operation)
+        except PersistasaurusError as error:
+            self.halted = error
+            return
+        if operation.fire is not None:
+            operation.fire()
+        elif not operation.future.done():
+            if operation.error is not None:
+                operation.future.set_exception(operation.error)
+            else:
+                operation.future.set_result(operation.value)
+
+    def show_cancel(self) -> None:
+        """Cancel the flow's main task, as `asyncio.Task.cancel` does."""
+        if self.main is not None:
+            self.main.cancel()
+
+    def committed(self, report: Progress, answer: Any) -> None:
+        """Show the flow what was committed."""
+        with self.guard:
+            self.in_flight -= 1
+        if self.finished:
+            return
+        if report.then is not None:
+            report.then(answer)
+        if report.completes is not None and report.operation is not None:
+            self._inbox.append(report.operation)
+        elif report.cancels:
+            self._inbox.append(None)
+        self.pump()
+
+    def _rest(self) -> None:
+        """Nothing of the flow runs: write when it goes on, or see that it never will."""
+        if any(not operation.abandoned for operation in self.open.values()):
+            self.engine.rest(self)
+            return
+        if self.cancel_sent and self._inbox:
+            return
+        self.halted = FlowParked(
+            f"Flow {self.flow_id!r} waits for something that nothing will ever do: no step, timer, signal or child "
+            "flow is pending. Perhaps it awaits an Event that nobody sets. Correct the flow and retry it."
+        )
+        self._end()
+
+    def abandon_soon(self) -> None:
+        """Drop the flow from memory; from any thread."""
+        self.engine.on_host(self.abandon)
+
+    def _end(self) -> None:
+        if self.halted is None and not self.live:
+            self.check_all_asked()
+        if self.halted is not None:
+            self.engine.halt_flow(self, self.halted)
+            return
+        task = self.main
+        if task is None or task.cancelled():
+            self.engine.end_cancelled(self)
+            return
+        error = task.exception()
+        if error is None:
+            self.engine.end_complete(self, task.result())
+        elif isinstance(error, asyncio.CancelledError) and self.cancel_sent:
+            self.engine.end_cancelled(self)
+        else:
+            self.engine.fail_flow(self, error)
+
+    def nudge(self) -> None:
+        """Look again whether anything of the flow still runs."""
+        self.engine.on_host(self.pump)
+
+    def abandon(self) -> None:
+        """Drop the flow from memory; its coroutines are closed, nothing of it runs any more."""
+        self.finished = True
+        for operation in self.open.values():
+            operation.abandoned = True
+            if operation.task is not None:
+                operation.task.cancel()
+        if self.main is not None:
+            self.halted = self.halted or Halt()
+            self.loop.abandon()
+        self.open.clear()
+
+    # The flow's own calls.
+
+    def call_step(self, definition: StepDefinition, instance: Any, args: Any, kwargs: Any) -> Any:
+        """Return the coroutine of a step that the flow calls directly."""
+        if not definition.is_async:
+            name = definition.log_name[1]
+            raise WrongContextError(
+                f"The sync step {name!r} was called directly in the async flow {self.target.name[1]!r}, which it "
+                f"would block. Use `await {name}.submit(...)`, or make the step async."
+            )
+        return self._await_step(definition, instance, args, kwargs)
+
+    async def _await_step(self, definition: StepDefinition, instance: Any, args: Any, kwargs: Any) -> Any:
+        return await self._await(self.submit_step(definition, instance, args, kwargs))
+
+    def submit_step(self, definition: StepDefinition, instance: Any, args: Any, kwargs: Any) -> Operation:
+        """Ask for a step without waiting for it."""
+        operation = ask_step(self, definition, instance, args, kwargs, inline=False)
+        return self._go(operation)
+
+    def call_flow(self, target: Target, args: Any, kwargs: Any) -> Any:
+        """Return the coroutine of a child flow."""
+        if not target.definition.is_async:
+            name = target.name[1]
+            raise WrongContextError(
+                f"The sync flow {name!r} was called directly in the async flow {self.target.name[1]!r}, which it "
+                f"would block. Use `await {name}.submit(...)`."
+            )
+        return self._await_flow(target, args, kwargs)
+
+    async def _await_flow(self, target: Target, args: Any, kwargs: Any) -> Any:
+        return await self._await(self.submit_flow(target, args, kwargs))
+
+    def submit_flow(self, target: Target, args: Any, kwargs: Any) -> Operation:
+        """Start a child flow without waiting for it."""
+        return self._go(ask_child(self, target, args, kwargs))
+
+    async def await_signal(self, signal: Signal[Any]) -> Any:
+        """Wait for the next value of a signal."""
+        return await self._await(self._go(self.engine.ask_signal(self, signal, None)))
+
+    def wait_signal(self, signal: Signal[Any], timeout_ms: int | None) -> Any:
+        """Refuse the sync way of waiting."""
+        raise WrongContextError(
+            f"`signal.wait()` would block the async flow {self.target.name[1]!r}. Use `await signal`, with "
+            "`asyncio.timeout(...)` around it for a limit."
+        )
+
+    def wait_for(self, definition: StepDefinition, instance: Any, timeout_ms: int | None) -> Any:
+        """Return the coroutine that waits until somebody resumes a step."""
+        if not definition.is_async:
+            raise WrongContextError(
+                f"wait_for({definition.log_name[1]}) would block the async flow {self.target.name[1]!r}: the step is "
+                "sync. Make the step async."
+            )
+        return self._await_resume(definition, instance, timeout_ms)
+
+    async def _await_resume(self, definition: StepDefinition, instance: Any, timeout_ms: int | None) -> Any:
+        return await self._await(self._go(self.engine.ask_resume(self, definition, instance, timeout_ms)))
+
+    def sleep(self, duration_ms: int) -> None:
+        """Refuse the sync way of sleeping."""
+        raise WrongContextError(
+            f"`sleep()` would block the async flow {self.target.name[1]!r}. Use `await asyncio.sleep(...)`, which is "
+            "durable in a flow."
+        )
+
+    def _go(self, operation: Operation) -> Operation:
+        operation.future = self.loop.create_future()
+        self.ask_done(operation)
+        return operation
+
+    async def _await(self, operation: Operation) -> Any:
+        try:
+            return await operation.future
+        except asyncio.CancelledError:
+            self.drop(operation)
+            raise
+
+    def await_operation(self, operation: Operation) -> Generator[Any, Any, Any]:
+        """Wait for a submitted operation."""
+        return self._await(operation).__await__()
+
+    def drop(self, operation: Operation) -> None:
+        """Stop what the flow has cancelled."""
+        if operation.done or not operation.future.cancelled():
+            return
+        self._drop(operation)
+
+    def _drop(self, operation: Operation) -> None:
+        if self.finished:
+            return  # the flow itself is dropped: its coroutines are being closed, nothing is cancelled
+        with self.guard:
+            if operation.abandoned or operation.commits:
+                operation.abandoned = True
+                return
+            operation.abandoned = True
+        self.open.pop(operation.number, None)
+        row = operation.row
+        if row is not None and (row[11] is not None or row[4] == CANCELLED):
+            return
+        if operation.kind == Kind.CHILD:
+            cancel_child(self.engine, self, operation)
+        if operation.task is not None:
+            self.engine.host.call_soon(operation.task.cancel)
+        if operation.started_at_ms:
+            operation.due_at_ms = None
+            with self.guard:
+                self.unwritten[operation.number] = operation.parts(self.key, CANCELLED)
+
+    # The flow loop's timers.
+
+    def start_timer(self, delay: float, fire: Callable[[], None]) -> int:
+        """Ask for a durable timer."""
+        operation = self.ask(Kind.TIMER, self.engine.timer_name_id, ("", "timer"))
+        operation.fire = fire
+        if operation.row is None:
+            operation.delay_ms = to_ms(round(delay, 6), "the delay of a timer")
+        self.ask_done(operation)
+        return operation.number
+
+    def cancel_timer(self, number: int) -> None:
+        """Forget a timer that the flow does not wait for any more."""
+        operation = self.open.get(number)
+        if operation is not None:
+            self._drop(operation)

@@ -1,0 +1,102 @@
+"""Flows called by flows: a child is a flow instance of its own, started once for one step number."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from persistasaurus._codec import check_size
+from persistasaurus._engine.commit import Order, Progress
+from persistasaurus._engine.steps import complete
+from persistasaurus._failure import rebuild_failure
+from persistasaurus._model import CANCELLED, COMPLETE, FAILED, PENDING, Kind
+from persistasaurus.errors import FlowCancelled, FlowFailed, SerializationError
+
+if TYPE_CHECKING:
+    from persistasaurus._engine.engine import Engine
+    from persistasaurus._engine.operation import Operation
+    from persistasaurus._engine.registry import Target
+    from persistasaurus._engine.run import Run
+    from persistasaurus._store.base import ChildOutcome, StartedFlow
+
+LONGEST_ID = 512
+
+
+def ask_child(run: Run, target: Target, args: Any, kwargs: Any) -> Operation:
+    """Ask for a child flow; its arguments are validated only where it is not recorded as ended yet."""
+    definition = target.definition
+    bound = definition.arguments.bind(args, kwargs)
+    operation = run.ask(Kind.CHILD, run.engine.intern(target.name), target.name)
+    operation.codec = definition.result
+    operation.arguments = target
+    run.has_children = True
+    row = operation.row
+    if row is None or row[11] is None or row[6] < 0:
+        what = f"flow {target.name[1]!r}"
+        try:
+            operation.parameters, operation.bound = definition.arguments.validate(bound, what=what)
+            check_size(operation.parameters, limit=run.engine.settings.max_payload, what=f"The input of {what}")
+        except SerializationError:
+            del run.open[operation.number]
+            run.number -= 1
+            raise
+    return operation
+
+
+def child_id(flow_id: str, step: int) -> str:
+    """Return the flow id of the child that a flow's step starts."""
+    plain = f"{flow_id}/{step}"
+    if len(plain) <= LONGEST_ID:
+        return plain
+    return f"{hashlib.sha256(flow_id.encode()).hexdigest()}/{step}"
+
+
+def begin_child(engine: Engine, run: Run, operation: Operation) -> None:
+    """Start the child in the same commit as the row that says so."""
+    if operation.row is not None:
+        return
+    operation.started_at_ms = engine.now_ms()
+    target: Target = operation.arguments
+    report = Progress(run)
+    report.child = engine.new_flow(
+        child_id(run.flow_id, operation.number),
+        target,
+        operation.parameters or "{}",
+        parent=(run.key, operation.number),
+    )
+    report.rows.append(operation.parts(run.key, PENDING))
+    new, bound = report.child, operation.bound
+
+    def started(answer: StartedFlow) -> None:
+        engine.drive_new(new, answer, target, bound)
+
+    report.then = started
+    run.put(report)
+
+
+def on_child(engine: Engine, run: Run, child: ChildOutcome) -> None:
+    """Show a flow how its child has ended."""
+    operation = run.open.get(child.parent_step)
+    if operation is None or operation.kind != Kind.CHILD or operation.commits or operation.abandoned:
+        return
+    if child.status == COMPLETE:
+        operation.value = operation.codec.decode(child.result or "null")  # type: ignore[union-attr]
+        complete(engine, run, operation, COMPLETE, return_value=child.result)
+        return
+    if child.status == FAILED:
+        operation.error = rebuild_failure(child.error or "{}", missing=FlowFailed)
+        complete(engine, run, operation, FAILED, error=child.error)
+        return
+    if child.status == CANCELLED:
+        operation.error = child_cancelled(child.flow_id)
+        complete(engine, run, operation, CANCELLED)
+
+
+def child_cancelled(flow_id: str) -> FlowCancelled:
+    """Return the error that a flow sees whose child was cancelled."""
+    return FlowCancelled(f"The child flow {flow_id!r} was cancelled.")
+
+
+def cancel_child(engine: Engine, run: Run, operation: Operation) -> None:
+    """Cancel a child that its flow does not wait for any more."""
+    engine.committer.put(Order(child_id(run.flow_id, operation.number)))

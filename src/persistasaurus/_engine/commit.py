@@ -1,0 +1,296 @@
+"""Group commit: every write of an app goes through one thread, which shares one fsync among them.
+
+Whatever is queued becomes one transaction; while it is written, the next one gathers. Alone, a step
+costs one commit; a thousand at once cost one commit too. Nothing is acknowledged before it is durable.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, cast
+
+from persistasaurus._engine.operation import RowParts
+from persistasaurus._store.base import Batch, Committed, FlowUpdate, NewFlow, NewSignal, StepRow, Store
+from persistasaurus._store.checksum import step_checksum
+from persistasaurus.errors import LeaseLost, StoreError
+
+if TYPE_CHECKING:
+    from persistasaurus._engine.operation import Operation
+    from persistasaurus._engine.run import Run
+
+log = logging.getLogger("persistasaurus.store")
+
+START_DELAY_S = 0.010
+"""How long the start of a step may wait for company before it is written alone."""
+LONGEST_BATCH = 4_096
+"""Progress reports in one transaction: bounds its memory and how long others wait for the lock."""
+
+
+class Progress:
+    """What one flow wants written together, and what it does once that is durable."""
+
+    __slots__ = (
+        "cancel_children",
+        "cancels",
+        "child",
+        "completes",
+        "consumed",
+        "operation",
+        "poke",
+        "rejected",
+        "rows",
+        "run",
+        "sealed",
+        "then",
+        "update",
+    )
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.rows: list[RowParts] = []
+        self.completes: RowParts | None = None
+        """The row that gets the next event number, of `operation`."""
+        self.operation: Operation | None = None
+        self.update: FlowUpdate | None = None
+        self.cancels = False
+        """Whether this is the event of the flow's cancel."""
+        self.consumed: int | None = None
+        self.rejected: tuple[int, str] | None = None
+        self.child: NewFlow | None = None
+        self.poke: int | None = None
+        self.cancel_children = False
+        self.then: Callable[[Any], None] | None = None
+        """Called by the flow's driver after the commit, with the started child if there is one."""
+        self.sealed: list[StepRow] | None = None
+
+    def seal(self) -> list[StepRow]:
+        """Give the rows their event numbers and checksums; once, however often the commit is tried."""
+        if self.sealed is None:
+            run = self.run
+            sealed: list[Any] = []
+            for head, tail in self.rows:
+                row = (*head, None, *tail)
+                sealed.append((*row, step_checksum(cast("StepRow", row), 0)))
+            if self.completes is not None:
+                head, tail = self.completes
+                run.events += 1
+                row = (*head, run.events, *tail)
+                run.chain = step_checksum(cast("StepRow", row), run.chain)
+                sealed.append((*row, run.chain))
+            elif self.cancels:
+                run.events += 1
+                run.cancel_event = run.events
+            if self.update is not None and run.cancel_event is not None:
+                self.update = self.update._replace(cancel_event=run.cancel_event)
+            self.sealed = sealed
+        return self.sealed
+
+
+class Order:
+    """A client's write: a start, a signal or a cancel; `answer` gets the store's."""
+
+    __slots__ = ("answer", "write")
+
+    def __init__(self, write: NewFlow | NewSignal | str) -> None:
+        self.write = write
+        self.answer: Future[Any] = Future()
+
+
+class Committer:
+    """The writer thread of one app."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        acknowledge: Callable[[list[Progress], Committed], None],
+        lease_lost: Callable[[int], None],
+        store_gone: Callable[[StoreError], None],
+        observe: Callable[[int, float], None] | None = None,
+    ) -> None:
+        self._store = store
+        self._acknowledge = acknowledge
+        self._lease_lost = lease_lost
+        self._store_gone = store_gone
+        self._observe = observe
+        self._queue: deque[Progress | Order] = deque()
+        self._starts: deque[tuple[float, Run, int]] = deque()
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self._closing = False
+        self._give_up = False
+        self._thread = threading.Thread(target=self._work, name="persistasaurus-writer", daemon=True)
+        self.worker_id: int | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def put(self, item: Progress | Order) -> None:
+        """Queue a write and wake the thread; from any thread."""
+        self._queue.append(item)
+        self.ring()
+
+    def put_quietly(self, item: Progress) -> None:
+        """Queue a write without waking the thread; whoever does that calls `ring` soon after."""
+        self._queue.append(item)
+
+    def ring(self) -> None:
+        """Wake the thread."""
+        try:
+            self._bell.release()
+        except RuntimeError:
+            return  # it rings already
+
+    def note_start(self, run: Run, number: int) -> None:
+        """Write the start of a step in a while, unless it travels with something else before."""
+        first = not self._starts
+        self._starts.append((time.monotonic() + START_DELAY_S, run, number))
+        if first:
+            self.ring()
+
+    def close(self, *, give_up_after: float) -> None:
+        """Write what is queued and end the thread; on a store that fails give up after some seconds."""
+        self._closing = True
+        self.ring()
+        self._thread.join(give_up_after)
+        self._give_up = True
+        self.ring()
+        self._thread.join(5)
+
+    def _work(self) -> None:
+        while True:
+            self._wait()
+            items = self._take()
+            if items:
+                self._commit(items)
+            elif self._closing and not self._queue:
+                return
+
+    def _wait(self) -> None:
+        if self._queue:
+            return
+        if self._closing:
+            return
+        if not self._starts:
+            self._bell.acquire()
+            return
+        timeout = self._starts[0][0] - time.monotonic()
+        if timeout > 0:
+            self._bell.acquire(timeout=timeout)
+
+    def _take(self) -> list[Progress | Order]:
+        queue = self._queue
+        items = [queue.popleft() for _ in range(min(len(queue), LONGEST_BATCH))]
+        items.extend(self._late_starts())
+        return items
+
+    def _late_starts(self) -> list[Progress]:
+        starts = self._starts
+        if not starts:
+            return []
+        now = time.monotonic() + 0.0005
+        late: dict[Run, Progress] = {}
+        while starts and (starts[0][0] <= now or self._closing):
+            _, run, number = starts.popleft()
+            parts = run.unwritten.pop(number, None)
+            if parts is not None:
+                late.setdefault(run, Progress(run)).rows.append(parts)
+        return list(late.values())
+
+    def _commit(self, items: Sequence[Progress | Order]) -> None:
+        pause = 0.02
+        failing = False
+        while True:
+            progress = [p for p in items if isinstance(p, Progress) and p.run.worker_id == self.worker_id]
+            orders = [o for o in items if isinstance(o, Order)]
+            if not progress and not orders:
+                return
+            try:
+                committed = self._write(progress, orders)
+            except LeaseLost:
+                self._lease_lost(self.worker_id or 0)
+                items = orders
+                continue
+            except StoreError as error:
+                if self._is_final(error, progress, orders):
+                    return
+                if not failing:
+                    log.error("cannot write, trying again: %s", error)  # noqa: TRY400 - a state, not a bug
+                failing = True
+                time.sleep(pause)
+                pause = min(pause * 2, 1.0)
+                items = [*progress, *self._take()]
+                continue
+            self._answer(progress, orders, committed)
+            return
+
+    def _is_final(self, error: StoreError, progress: list[Progress], orders: list[Order]) -> bool:
+        """Tell the clients of a failed commit, and decide whether the flows' part is tried again."""
+        for order in orders:
+            order.answer.set_exception(error)
+        try:
+            self._store.check()
+        except StoreError as gone:
+            self._store_gone(gone)
+            return True
+        return self._give_up or not progress
+
+    def _write(self, progress: list[Progress], orders: list[Order]) -> Committed:
+        batch = Batch(worker_id=self.worker_id)
+        updates: dict[int, FlowUpdate] = {}
+        for report in progress:
+            _add(batch, report)
+            if report.update is not None:
+                updates[report.run.key] = report.update
+        batch.updates.extend(updates.values())
+        for order in orders:
+            write = order.write
+            if isinstance(write, NewFlow):
+                if write.claim and self.worker_id is None:
+                    write = write._replace(claim=False)
+                batch.starts.append(write)
+            elif isinstance(write, NewSignal):
+                batch.signals.append(write)
+            else:
+                batch.cancels.append(write)
+        if self._observe is None:
+            return self._store.commit(batch)
+        before = time.perf_counter()
+        committed = self._store.commit(batch)
+        self._observe(len(progress) + len(orders), time.perf_counter() - before)
+        return committed
+
+    def _answer(self, progress: list[Progress], orders: list[Order], committed: Committed) -> None:
+        children = sum(1 for report in progress if report.child is not None)
+        starts = iter(committed.starts[children:])
+        signals = iter(committed.signals)
+        cancels = iter(committed.cancels)
+        if progress:
+            self._acknowledge(progress, committed)
+        for order in orders:
+            if isinstance(order.write, NewFlow):
+                order.answer.set_result(next(starts))
+            elif isinstance(order.write, NewSignal):
+                order.answer.set_result(next(signals))
+            else:
+                order.answer.set_result(next(cancels))
+
+
+def _add(batch: Batch, report: Progress) -> None:
+    batch.steps.extend(report.seal())
+    if report.consumed is not None:
+        batch.consumed.append(report.consumed)
+    if report.rejected is not None:
+        batch.rejected.append(report.rejected)
+    if report.child is not None:
+        batch.starts.append(report.child)
+    if report.poke is not None:
+        batch.poke.append(report.poke)
+    if report.cancel_children:
+        batch.cancel_children.append(report.run.key)

@@ -1,0 +1,168 @@
+"""How a flow rests, ends or is parked: the last write of a claim."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from persistasaurus._codec import check_size
+from persistasaurus._engine.commit import Progress
+from persistasaurus._engine.history import without_soft
+from persistasaurus._engine.results import Outcome
+from persistasaurus._engine.run import Halt, Run, SoftMismatch
+from persistasaurus._events import Happening
+from persistasaurus._failure import record_failure
+from persistasaurus._model import CANCELLED, COMPLETE, FAILED, PARKED, STATUS_BY_CODE
+from persistasaurus._store.checksum import outcome_checksum
+from persistasaurus.errors import SerializationError
+
+if TYPE_CHECKING:
+    from persistasaurus._engine.engine import Engine
+
+log = logging.getLogger("persistasaurus.flow")
+
+SOON_MS = 20
+"""A flow that is due so soon is not written as idle: its next commit says more."""
+
+
+def rest(engine: Engine, run: Run, *, release: bool) -> None:
+    """Write what a flow waits for, and let it go where memory or its thread is needed."""
+    due = run.next_due_ms()
+    if not release and due is not None and due <= engine.now_ms() + SOON_MS:
+        return
+    report = Progress(run)
+    run.idle = True
+    run.lost_claims = 0
+    report.update = run.update(run.waiting_status(), idle=True, due_at_ms=due, release=release)
+    if release:
+        run.finished = True
+        report.then = lambda _: engine.drop(run)
+    run.put(report)
+    if engine.observed:
+        engine.tell(Happening.FLOW_IDLE, run)
+
+
+def end_complete(engine: Engine, run: Run, result: Any) -> None:
+    """Record a flow's result; one that JSON cannot carry fails the flow."""
+    definition = run.target.definition
+    what = f"The result of flow {run.target.name[1]!r}"
+    try:
+        text, _ = definition.result.record(result, what=what)
+        check_size(text, limit=engine.settings.max_payload, what=what)
+    except SerializationError as error:
+        fail(engine, run, error)
+        return
+    _end(engine, run, COMPLETE, result=text)
+
+
+def end_cancelled(engine: Engine, run: Run) -> None:
+    """Record that the flow ended by its cancel."""
+    _end(engine, run, CANCELLED)
+
+
+def fail(engine: Engine, run: Run, error: BaseException) -> None:
+    """Record the exception that the flow did not catch, with the steps that it came from."""
+    text = record_failure(error)
+    steps = failing_steps(run, error)
+    if steps:
+        text = json.dumps({**json.loads(text), "steps": steps}, separators=(",", ":"), ensure_ascii=False)
+    _end(engine, run, FAILED, error=text)
+
+
+def failing_steps(run: Run, error: BaseException) -> list[int]:
+    """Return the steps whose failures are in the chain of an exception, lowest first."""
+    found: set[int] = set()
+    seen: set[int] = set()
+    todo: list[BaseException | None] = [error]
+    while todo:
+        one = todo.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        known = run.failures.get(id(one))
+        if known is not None and known[0] is one:
+            found.add(known[1])
+        todo += [one.__cause__, None if one.__suppress_context__ else one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            todo += one.exceptions
+    return sorted(found)
+
+
+def _end(engine: Engine, run: Run, status: int, *, result: str | None = None, error: str | None = None) -> None:
+    run.finished = True
+    for operation in list(run.open.values()):
+        if operation.task is not None and operation.running:
+            operation.abandoned = True
+            engine.on_host(operation.task.cancel)
+    report = Progress(run)
+    checksum = outcome_checksum(run.flow_id, status, result, error)
+    run.crashes = run.lost_claims = 0
+    report.update = run.update(status, result=result, error=error, release=True, outcome_checksum=checksum)
+    report.poke = run.flow.parent_key
+    report.cancel_children = run.has_children
+    outcome = Outcome(status, result, error, None)
+    report.then = lambda _: _ended(engine, run, outcome)
+    run.put(report)
+
+
+def _ended(engine: Engine, run: Run, outcome: Outcome) -> None:
+    engine.drop(run)
+    extra = {"flow_id": run.flow_id, "flow": run.target.name[1]}
+    status = STATUS_BY_CODE[outcome.status]
+    level = logging.WARNING if outcome.status == FAILED else logging.INFO
+    log.log(level, "flow %s", status.lower(), extra=extra)
+    if engine.observed:
+        engine.tell(Happening.FLOW_ENDED, run, status=status)
+    engine.results.tell(run.flow_id, outcome)
+    engine.child_ended(run, outcome)
+
+
+def halt(engine: Engine, run: Run, reason: BaseException) -> None:
+    """Stop driving a flow that was halted: park it, or replay it without what it no longer asks for."""
+    if isinstance(reason, SoftMismatch):
+        _replay_without(engine, run, reason.args[0])
+    elif not isinstance(reason, Halt):
+        park(engine, run, reason)
+
+
+def park(engine: Engine, run: Run, reason: BaseException) -> None:
+    """Do not drive the flow any more until someone acts; every other flow goes on."""
+    run.finished = True
+    message = str(reason)
+    kind = type(reason).__qualname__
+    text = json.dumps({"type": kind, "message": message}, separators=(",", ":"), ensure_ascii=False)
+    report = Progress(run)
+    report.update = run.update(PARKED, reason=text, release=True)
+    outcome = Outcome(PARKED, None, None, text)
+    extra = {"flow_id": run.flow_id, "flow": run.target.name[1]}
+
+    def parked(_: Any) -> None:
+        engine.drop(run)
+        log.error("flow parked: %s", message, extra=extra)
+        if engine.observed:
+            engine.tell(Happening.FLOW_PARKED, run, status=STATUS_BY_CODE[PARKED])
+        engine.results.tell(run.flow_id, outcome)
+
+    report.then = parked
+    run.put(report)
+
+
+def _replay_without(engine: Engine, run: Run, step: int) -> None:
+    """Drop what was asked for after a failure since reopened, and replay the flow from its start."""
+    run.finished = True
+
+    def rewrite() -> None:
+        history = engine.store.load(run.key)
+        if history is None:
+            return
+        rows = {row.step: row for row in history.steps}
+        events = engine.events_of(history)
+        rewritten, dropped = without_soft(rows, events, step)
+        engine.store.reopen(
+            run.key, expected_status=history.flow.status, steps=rewritten, dropped=dropped, now_ms=engine.now_ms()
+        )
+        engine.drop(run)
+        engine.kick()
+
+    engine.step_pool.submit(rewrite)

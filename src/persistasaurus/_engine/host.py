@@ -1,0 +1,55 @@
+"""The event loop that calls the flows and runs their async steps: the user's, or one in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+from persistasaurus.errors import WrongContextError
+
+
+class Host:
+    """An event loop and the thread that it runs in."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, thread_id: int, close: Callable[[], None]) -> None:
+        self.loop = loop
+        self.thread_id = thread_id
+        self.close = close
+        """End the loop where it is the app's own."""
+
+    @classmethod
+    def of_caller(cls) -> Host:
+        """Return the running loop, so that the user's clients and pools work in async steps as they are."""
+        return cls(asyncio.get_running_loop(), threading.get_ident(), lambda: None)
+
+    @classmethod
+    def in_thread(cls) -> Host:
+        """Return a loop of the app's own, running in a daemon thread."""
+        loop = asyncio.new_event_loop()
+        ready = threading.Event()
+
+        def serve() -> None:
+            asyncio.set_event_loop(loop)
+            loop.call_soon(ready.set)
+            loop.run_forever()
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+
+        thread = threading.Thread(target=serve, name="persistasaurus-loop", daemon=True)
+        thread.start()
+        ready.wait()
+
+        def close() -> None:
+            if loop.is_closed():
+                return
+            if threading.get_ident() == thread.ident:
+                raise WrongContextError("An app cannot be left from its own event loop.")
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(5)
+
+        return cls(loop, thread.ident or 0, close)
+
+    def is_here(self) -> bool:
+        """Whether the calling code runs on this loop's thread."""
+        return threading.get_ident() == self.thread_id

@@ -1,0 +1,108 @@
+"""Whether other workers live, and how a failed or parked flow is made to go on."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from persistasaurus._engine.history import Reopened, failed_steps, reopen, verify
+from persistasaurus._model import FAILED, PARKED
+from persistasaurus._store.base import History, Store, WorkerRow
+from persistasaurus.errors import FlowCancelled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SUSPECT_AFTER = 2
+"""After so many crashes in a row the suspects are driven one at a time."""
+
+
+@functools.cache
+def host_name() -> str:
+    """Return what names this boot of this machine and this process namespace.
+
+    Two workers whose host names are equal can see each other's processes; where only the boot differs,
+    the other's processes are gone.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return f"{sys.platform}:{os.uname().nodename if hasattr(os, 'uname') else ''}:"
+    return f"{boot}:{namespace}"
+
+
+def process_started(pid: int) -> str:
+    """Return when a process was started, in the kernel's own count; empty where it is not known."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    # The second field is the name in parentheses, which may itself hold parentheses and spaces.
+    return stat.rpartition(")")[2].split()[19]
+
+
+def is_gone(worker: WorkerRow) -> bool:
+    """Whether the worker's process has certainly ended."""
+    here = host_name()
+    if worker.host != here:
+        # Another boot of the one machine that a SQLite file lives on: nothing of it runs any more.
+        return worker.host.partition(":")[0] != here.partition(":")[0] and bool(here.partition(":")[2])
+    try:
+        os.kill(worker.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    started = process_started(worker.pid)
+    if not started or not worker.process_started:
+        return False
+    return started != worker.process_started or _is_zombie(worker.pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] in ("Z", "X")
+
+
+def take_over_the_dead(store: Store, workers: Iterable[WorkerRow], *, me: int, now_ms: int, lease_now_ms: int) -> int:
+    """Free the flows of workers that are gone or whose lease is over; returns how many flows."""
+    freed = 0
+    for worker in workers:
+        if worker.worker_id == me:
+            continue
+        if is_gone(worker):
+            freed += store.take_over(worker.worker_id, now_ms=now_ms, expired_at_ms=None)
+        elif worker.lease_expires_at_ms <= lease_now_ms:
+            freed += store.take_over(worker.worker_id, now_ms=now_ms, expired_at_ms=lease_now_ms)
+    return freed
+
+
+def retry(store: Store, history: History, now_ms: int) -> list[int]:
+    """Make a failed or parked flow due again, its failed steps pending; nothing else is forgotten.
+
+    Returns the step numbers of child flows that are to be retried with it. A flow in any other state
+    is left alone.
+
+    Raises:
+        FlowCancelled: the flow was cancelled before it failed.
+        DamagedRecordError: its record does not match its checksums.
+    """
+    flow = history.flow
+    if flow.status not in (FAILED, PARKED):
+        return []
+    changed = Reopened([], [])
+    if flow.status == FAILED:
+        if flow.cancel_event is not None:
+            raise FlowCancelled(f"Flow {flow.flow_id!r} failed after it was cancelled. Start a new one instead.")
+        name_ids = {name: number for number, name in store.names().items()}
+        replay = verify(history, name_ids[flow.class_name, flow.method_name])
+        changed = reopen(replay, failed_steps(flow.error), now_ms)
+    store.reopen(flow.flow_key, expected_status=flow.status, steps=changed.steps, dropped=(), now_ms=now_ms)
+    return changed.children

@@ -1,0 +1,85 @@
+"""Those who wait for a flow to end, in this process."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from typing import NamedTuple
+
+from persistasaurus._model import PARKED, STATUS_BY_CODE
+from persistasaurus._store.base import FlowRow, Store
+
+
+class Outcome(NamedTuple):
+    """How a flow ended, or that it is parked."""
+
+    status: int
+    result: str | None
+    error: str | None
+    reason: str | None
+
+
+def outcome_of(row: FlowRow) -> Outcome | None:
+    """Return a flow's outcome, None while it may go on by itself."""
+    if STATUS_BY_CODE[row.status].ended or row.status == PARKED:
+        return Outcome(row.status, row.result, row.error, row.reason)
+    return None
+
+
+class Results:
+    """Futures of outcomes by flow id. Flows of this process tell; for others the store is asked."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, list[Future[Outcome]]] = {}
+        self._lock = threading.Lock()
+        self._closed: BaseException | None = None
+
+    def wait(self, flow_id: str) -> Future[Outcome]:
+        """Return a future that gets the flow's next outcome."""
+        future: Future[Outcome] = Future()
+        with self._lock:
+            if self._closed is not None:
+                future.set_exception(self._closed)
+            else:
+                self._waiting.setdefault(flow_id, []).append(future)
+        return future
+
+    def forget(self, flow_id: str, future: Future[Outcome]) -> None:
+        """Stop waiting."""
+        with self._lock:
+            waiting = self._waiting.get(flow_id, [])
+            if future in waiting:
+                waiting.remove(future)
+            if not waiting:
+                self._waiting.pop(flow_id, None)
+
+    def tell(self, flow_id: str, outcome: Outcome) -> None:
+        """Give an outcome to all who wait for it."""
+        if flow_id not in self._waiting:
+            return
+        with self._lock:
+            futures = self._waiting.pop(flow_id, [])
+        for future in futures:
+            if future.set_running_or_notify_cancel():
+                future.set_result(outcome)
+
+    def ask(self, store: Store, *, driven_here: set[str]) -> None:
+        """Look in the store for the outcomes of flows that other processes drive."""
+        for flow_id in [waited for waited in list(self._waiting) if waited not in driven_here]:
+            row = store.find(flow_id)
+            outcome = outcome_of(row) if row is not None else None
+            if outcome is not None:
+                self.tell(flow_id, outcome)
+
+    def close(self, reason: BaseException) -> None:
+        """Tell everybody that no outcome will come in this app."""
+        with self._lock:
+            self._closed = reason
+            futures = [future for waiting in self._waiting.values() for future in waiting]
+            self._waiting.clear()
+        for future in futures:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(reason)
+
+    def __len__(self) -> int:
+        return len(self._waiting)

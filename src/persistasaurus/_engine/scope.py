@@ -1,0 +1,86 @@
+"""Which flow or step the running code belongs to."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from persistasaurus.errors import WrongContextError
+
+if TYPE_CHECKING:
+    from persistasaurus._engine.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class StepScope:
+    """The attempt of a step that the code runs in; user code reads it through `current()`."""
+
+    flow_id: str
+    step: int
+    attempt: int
+
+    @property
+    def idempotency_key(self) -> str:
+        """A text that is the same on every attempt of this step and on no other step's."""
+        return f"{self.flow_id}/{self.step}"
+
+
+scope: ContextVar[Run | StepScope | None] = ContextVar("persistasaurus", default=None)
+
+_started_by_flow: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+def running_flow() -> Run | None:
+    """Return the flow whose body is running here, None in a step or outside of any flow.
+
+    Raises:
+        WrongContextError: the calling thread or event loop is not the flow's own.
+    """
+    here = scope.get()
+    if here is None:
+        if _started_by_flow and threading.current_thread() in _started_by_flow:
+            raise foreign_thread()
+        return None
+    if here.__class__ is StepScope:
+        return None
+    here.check_place()  # type: ignore[union-attr]  # the class test above is faster than isinstance
+    return here  # type: ignore[return-value]
+
+
+def in_step() -> StepScope | None:
+    """Return the attempt that the calling code is part of."""
+    here = scope.get()
+    return here if isinstance(here, StepScope) else None
+
+
+def foreign_thread() -> WrongContextError:
+    """Return the error for a durable operation asked for from a thread that is not the flow's."""
+    name = threading.current_thread().name
+    return WrongContextError(
+        f"A durable operation was called from thread {name!r}, which is not its flow's. The order of calls "
+        "from other threads is not the same on replay. Call the step from the flow itself, with "
+        "`step.submit(...)` to run several at once; threads belong inside a step."
+    )
+
+
+def watch_threads() -> None:
+    """Note every thread that a flow's body starts, so that a step called there is refused.
+
+    A new thread does not inherit context variables before Python 3.14: without this note a step
+    called there would pass for a plain call and would silently not be recorded.
+    """
+    plain = threading.Thread.start
+    if getattr(plain, "_persistasaurus", False):
+        return
+
+    def start(self: threading.Thread, *args: Any, **kwargs: Any) -> None:
+        here = scope.get()
+        if here is not None and here.__class__ is not StepScope:
+            _started_by_flow.add(self)
+        plain(self, *args, **kwargs)
+
+    start._persistasaurus = True  # type: ignore[attr-defined]
+    threading.Thread.start = start  # type: ignore[method-assign]

@@ -1,0 +1,204 @@
+"""What flows wait for from outside: typed signals, and steps that somebody resumes.
+
+A signal is consumed in the same transaction as the completion that it causes: it is consumed once, or
+it is still pending. It may arrive before anyone waits, and before the flow exists.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from persistasaurus._clock import Duration, to_ms
+from persistasaurus._codec import ValueCodec, value_codec
+from persistasaurus._engine.commit import Progress
+from persistasaurus._engine.scope import running_flow
+from persistasaurus._engine.steps import complete, fail, start_attempt
+from persistasaurus._model import COMPLETE, PENDING, WAITING, Kind
+from persistasaurus._store.base import SignalRow
+from persistasaurus._store.checksum import signal_checksum
+from persistasaurus.errors import DuplicateNameError, SerializationError, UsageError, WrongContextError
+
+if TYPE_CHECKING:
+    from persistasaurus._engine.engine import Engine
+    from persistasaurus._engine.operation import Operation
+    from persistasaurus._engine.registry import StepDefinition
+    from persistasaurus._engine.run import Run
+
+T = TypeVar("T")
+
+log = logging.getLogger("persistasaurus.signal")
+
+_signals: dict[str, Signal[Any]] = {}
+
+
+class Signal(Generic[T]):
+    """A named message of one type that a flow waits for.
+
+    In an async flow `await signal` returns the next value, in a sync flow `signal.wait(timeout=None)`.
+    `handle.send(signal, value)` sends one, validated against the type before anything is recorded. It
+    is queued where nobody waits yet, survives every crash, and is consumed once, in the order sent.
+
+    Raises:
+        DuplicateNameError: the name stands for another type already in this process.
+    """
+
+    __slots__ = ("__weakref__", "_codec", "name", "type")
+
+    def __init__(self, name: str, type: type[T]) -> None:  # noqa: A002 - the word users would expect
+        if not isinstance(name, str) or not 1 <= len(name) <= 256 or "\0" in name:  # noqa: PLR2004
+            raise UsageError(f"Signal({name!r}, ...): a signal's name is 1 to 256 characters without NUL.")
+        if name.startswith("step:"):
+            raise UsageError(f"Signal({name!r}, ...): names that begin with 'step:' stand for resumed steps.")
+        known = _signals.get(name)
+        if known is not None and not _is_same_type(known.type, type):
+            raise DuplicateNameError(
+                f"The signal {name!r} carries {known.type!r} already and cannot carry {type!r} too: "
+                "a sender who knows only the name could not tell them apart. Use another name."
+            )
+        self.name = name
+        self.type = type
+        self._codec: ValueCodec | None = None
+        _signals[name] = self
+
+    def __repr__(self) -> str:
+        return f"Signal({self.name!r}, {getattr(self.type, '__qualname__', self.type)})"
+
+    @property
+    def codec(self) -> ValueCodec:
+        """Reads and writes the signal's values."""
+        if self._codec is None:
+            self._codec = value_codec(self.type)
+        return self._codec
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        run = self._flow("await signal")
+        return run.await_signal(self).__await__()  # type: ignore[no-any-return]
+
+    def wait(self, timeout: Duration | None = None) -> T:
+        """Wait for the next value in a sync flow, at most `timeout` (seconds or `timedelta`).
+
+        The wait survives restarts and holds no thread while it lasts.
+
+        Raises:
+            TimeoutError: nothing came in time; that is recorded, and the same on replay.
+        """
+        timeout_ms = None if timeout is None else to_ms(timeout, "the timeout of a signal")
+        run = self._flow("signal.wait()")
+        return run.wait_signal(self, timeout_ms)  # type: ignore[no-any-return]
+
+    def _flow(self, call: str) -> Any:
+        run = running_flow()
+        if run is None:
+            raise WrongContextError(f"`{call}` for {self.name!r} was called outside of a flow. Only a flow waits.")
+        return run
+
+
+def _is_same_type(old: Any, new: Any) -> bool:
+    """Whether it is the same type, perhaps defined again by a reload or a notebook's cell."""
+    if old == new:
+        return True
+    names = [(getattr(t, "__module__", None), getattr(t, "__qualname__", None)) for t in (old, new)]
+    return names[0] == names[1] and names[0][1] is not None
+
+
+def known_signal(name: str) -> Signal[Any] | None:
+    """Return the signal of a name, where this process has one."""
+    return _signals.get(name)
+
+
+def begin_wait(engine: Engine, run: Run, operation: Operation) -> None:
+    """Begin to wait for a signal or a resume, or go on with a step that was resumed already."""
+    if operation.row is not None and operation.kind == Kind.WAIT_FOR and operation.parameters is not None:
+        _resumed(engine, run, operation)
+        return
+    if operation.row is None:
+        operation.started_at_ms = engine.now_ms()
+        if operation.delay_ms is not None:
+            operation.due_at_ms = operation.started_at_ms + operation.delay_ms
+        engine.write_start(run, operation, WAITING)
+    if run.signals:
+        hand_out(engine, run)
+    if operation.due_at_ms is not None and not operation.commits:
+        engine.timers.arm(operation.due_at_ms, run, operation)
+
+
+def hand_out(engine: Engine, run: Run) -> None:
+    """Give pending signals to the waits for them: oldest signal first, oldest wait first."""
+    for signal in list(run.signals):
+        operation = _waiting_for(run, signal.name)
+        if operation is None:
+            continue
+        run.signals.remove(signal)
+        run.taken.add(signal.signal_id)
+        try:
+            _accept(engine, run, operation, signal)
+        except SerializationError as misfit:
+            _reject(run, signal, str(misfit))
+
+
+def _waiting_for(run: Run, name: str) -> Operation | None:
+    for operation in run.open.values():
+        waits = operation.kind in (Kind.SIGNAL, Kind.WAIT_FOR) and not operation.commits
+        if waits and not operation.abandoned and operation.fire is None and operation.arguments == name:
+            return operation
+    return None
+
+
+def _accept(engine: Engine, run: Run, operation: Operation, signal: SignalRow) -> None:
+    expected = signal_checksum(signal.flow_id, signal.name, signal.payload, signal.sent_at_ms)
+    if expected != signal.checksum:
+        raise SerializationError(f"The signal {signal.name!r} is damaged: its row does not match its checksum.")
+    if operation.kind == Kind.SIGNAL:
+        value = operation.codec.from_json(signal.payload, what=f"signal {signal.name!r}")  # type: ignore[union-attr]
+        operation.value = value
+        text = operation.codec.encode(value, what=f"signal {signal.name!r}")  # type: ignore[union-attr]
+        complete(engine, run, operation, COMPLETE, return_value=text, consumed=signal.signal_id)
+        return
+    definition: StepDefinition = operation.definition
+    what = f"step {definition.log_name[1]!r}"
+    bound = definition.arguments.from_json(signal.payload, what=what)
+    operation.parameters = definition.arguments.encode(bound, what=what)
+    operation.due_at_ms = None
+    operation.arguments = None
+    report = Progress(run)
+    report.consumed = signal.signal_id
+    report.rows.append(operation.parts(run.key, PENDING))
+    report.then = lambda _: _resumed(engine, run, operation)
+    run.put(report)
+
+
+def _reject(run: Run, signal: SignalRow, reason: str) -> None:
+    """Set a signal aside that does not fit its type; the wait goes on."""
+    extra = {"flow_id": run.flow_id, "signal": signal.name}
+    log.warning("signal rejected, the flow waits on: %s", reason, extra=extra)
+    report = Progress(run)
+    report.rejected = (signal.signal_id, reason)
+    run.put(report)
+
+
+def _resumed(engine: Engine, run: Run, operation: Operation) -> None:
+    """Run the step that was waited for, with the arguments that it was resumed with."""
+    definition: StepDefinition = operation.definition
+    bound = definition.arguments.decode(operation.parameters or "{}")
+    operation.arguments = definition.arguments.unpack(bound)
+    if operation.due_at_ms is not None and operation.due_at_ms > engine.now_ms():
+        engine.timers.arm(operation.due_at_ms, run, operation)
+        return
+    start_attempt(engine, run, operation)
+
+
+def on_wait_due(engine: Engine, run: Run, operation: Operation) -> None:
+    """End a wait whose timeout is over, unless its signal was sent before."""
+    if operation.kind == Kind.WAIT_FOR and operation.parameters is not None:
+        start_attempt(engine, run, operation)
+        return
+    engine.read_mail(run)
+    if operation.commits or operation.parameters is not None:
+        return
+    timeout = timedelta(milliseconds=operation.delay_ms or 0)
+    fail(engine, run, operation, TimeoutError(f"Nobody sent {operation.arguments!r} within {timeout}."))
+
+

@@ -1,0 +1,235 @@
+"""Runs the attempts of steps and records how they end.
+
+A step's start is not made durable before it runs: it travels with the flow's next commit, or alone after
+some 10 ms. Its outcome is durable before the flow, or anyone, sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from typing import TYPE_CHECKING, Any
+
+from persistasaurus._codec import check_size
+from persistasaurus._engine.commit import Progress
+from persistasaurus._engine.scope import StepScope, scope
+from persistasaurus._events import Happening
+from persistasaurus._failure import convert, record_failure
+from persistasaurus._model import COMPLETE, FAILED, PENDING, Kind
+from persistasaurus.errors import SerializationError, StepFailed
+
+if TYPE_CHECKING:
+    from persistasaurus._engine.engine import Engine
+    from persistasaurus._engine.operation import Operation
+    from persistasaurus._engine.registry import StepDefinition
+    from persistasaurus._engine.run import Run
+
+log = logging.getLogger("persistasaurus.step")
+
+
+def ask_step(run: Run, definition: StepDefinition, instance: Any, args: Any, kwargs: Any, *, inline: bool) -> Operation:
+    """Ask for a step; its arguments are encoded only where it is not recorded as ended yet."""
+    bound = definition.arguments.bind(args, kwargs)
+    operation = run.ask(Kind.STEP, run.name_id(definition), definition.log_name)
+    operation.definition = definition
+    operation.instance = instance
+    operation.bound = bound
+    operation.arguments = (args, kwargs)
+    operation.codec = definition.result
+    operation.inline = inline
+    row = operation.row
+    if row is None or row[11] is None or row[6] < 0:
+        _describe(run, operation, definition)
+    return operation
+
+
+def _describe(run: Run, operation: Operation, definition: StepDefinition) -> None:
+    try:
+        what = f"step {definition.log_name[1]!r}"
+        operation.parameters = definition.arguments.encode(operation.bound, what=what)
+        check_size(operation.parameters, limit=run.engine.settings.max_payload, what=f"The arguments of {what}")
+    except SerializationError:
+        # The call never happened: its number goes to the next one, live and on every replay alike.
+        del run.open[operation.number]
+        run.number -= 1
+        raise
+
+
+def begin_step(engine: Engine, run: Run, operation: Operation) -> None:
+    """Run a step now, or when its delay or the wait for its next attempt is over."""
+    definition: StepDefinition = operation.definition
+    if operation.row is None:
+        operation.started_at_ms = engine.now_ms()
+        if definition.delay_ms is not None:
+            operation.delay_ms = definition.delay_ms
+            operation.due_at_ms = operation.started_at_ms + definition.delay_ms
+            engine.write_start(run, operation, PENDING)
+    if operation.due_at_ms is not None and operation.due_at_ms > engine.now_ms():
+        engine.timers.arm(operation.due_at_ms, run, operation)
+        return
+    start_attempt(engine, run, operation)
+
+
+def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
+    """Run an attempt, unless the worker may not: its lease is over, or the flow counts as idle."""
+    if operation.abandoned or operation.done or run.halted is not None:
+        return
+    if not engine.may_start():
+        engine.hold(run, operation)
+        return
+    if run.idle:
+        # A crash during the attempt has to count as one of this flow's: say first that it runs.
+        report = Progress(run)
+        run.running(report)
+        report.then = lambda _: start_attempt(engine, run, operation)
+        run.put(report)
+        return
+    operation.attempt = _next_attempt(run, operation)
+    operation.row = None
+    operation.due_at_ms = None
+    operation.running = True
+    with run.guard:
+        run.active += 1
+        run.unwritten[operation.number] = operation.parts(run.key)
+    engine.committer.note_start(run, operation.number)
+    if engine.observed:
+        engine.tell(Happening.STEP_STARTED, run, operation)
+    if operation.definition.is_async:
+        engine.on_host(_start_async, engine, run, operation)
+    elif operation.inline:
+        _run_here(engine, run, operation)
+    else:
+        engine.step_pool.submit(lambda: _run_here(engine, run, operation))
+
+
+def _next_attempt(run: Run, operation: Operation) -> int:
+    """Count an attempt for each earlier claim that was lost while this step may have run."""
+    lost = run.lost_before if operation.asked <= run.replayed else 0
+    row = operation.row
+    if row is None:
+        return operation.attempt + 1 + (lost if operation.attempt == 0 else 0)
+    if row.attempts == 0 or row.due_at_ms is not None:
+        return row.attempts + 1 + lost
+    return row.attempts + max(1, lost)
+
+
+def _run_here(engine: Engine, run: Run, operation: Operation) -> None:
+    definition: StepDefinition = operation.definition
+    if definition.timeout_ms is not None:
+        engine.watch_timeout(run, operation, definition.timeout_ms)
+    token = scope.set(StepScope(run.flow_id, operation.number, operation.attempt))
+    try:
+        value = _call(operation)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the one place where a user's failure becomes data
+        scope.reset(token)
+        finish(engine, run, operation, None, error)
+    else:
+        scope.reset(token)
+        finish(engine, run, operation, value, None)
+
+
+def _call(operation: Operation) -> Any:
+    args, kwargs = operation.arguments
+    if operation.definition.is_method:
+        return operation.definition.function(operation.instance, *args, **kwargs)
+    return operation.definition.function(*args, **kwargs)
+
+
+def _start_async(engine: Engine, run: Run, operation: Operation) -> None:
+    context = contextvars.copy_context()
+    context.run(scope.set, StepScope(run.flow_id, operation.number, operation.attempt))
+    # Not host.create_task: an eager task factory would run the step right here, inside the flow's loop.
+    operation.task = asyncio.Task(_attempt_async(engine, run, operation), loop=engine.host, context=context)
+    engine.host_tasks.add(operation.task)
+    operation.task.add_done_callback(engine.host_tasks.discard)
+
+
+async def _attempt_async(engine: Engine, run: Run, operation: Operation) -> None:
+    timeout_ms = operation.definition.timeout_ms
+    try:
+        if timeout_ms is None:
+            value = await _call(operation)
+        else:
+            async with asyncio.timeout(timeout_ms / 1000):
+                value = await _call(operation)
+    except asyncio.CancelledError as error:
+        if operation.abandoned or engine.stopping:
+            run.put_nothing(operation)
+            return
+        finish(engine, run, operation, None, error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the same place for async steps
+        finish(engine, run, operation, None, error)
+    else:
+        finish(engine, run, operation, value, None)
+
+
+def finish(engine: Engine, run: Run, operation: Operation, value: Any, error: BaseException | None) -> None:
+    """Record how an attempt ended: complete, to be tried again, or failed."""
+    text: str | None = None
+    final = False
+    if error is None:
+        what = f"The result of step {operation.definition.log_name[1]!r}"
+        try:
+            text, value = operation.codec.record(value, what=what)  # type: ignore[union-attr]
+            check_size(text, limit=engine.settings.max_payload, what=what)
+        except SerializationError as unrecordable:
+            error, final = unrecordable, True
+    if error is None:
+        operation.value = value
+        complete(engine, run, operation, COMPLETE, return_value=text)
+        return
+    wait_ms = None
+    if not final:
+        made = operation.attempt - operation.attempts_before
+        key = f"{run.flow_id}/{operation.number}"
+        wait_ms = operation.definition.retry.next_wait_ms(error, made=made, key=key)
+    if wait_ms is None:
+        fail(engine, run, operation, error)
+    else:
+        _try_again(engine, run, operation, error, wait_ms)
+
+
+def complete(
+    engine: Engine,
+    run: Run,
+    operation: Operation,
+    status: int,
+    *,
+    return_value: str | None = None,
+    error: str | None = None,
+    consumed: int | None = None,
+) -> None:
+    """Write an operation's end; the flow sees it once it is durable."""
+    report = Progress(run)
+    report.operation = operation
+    operation.ended_after_ms = max(0, engine.now_ms() - operation.started_at_ms)
+    report.completes = operation.parts(run.key, status, operation.ended_after_ms, return_value, error)
+    report.consumed = consumed
+    run.put(report, ended=operation)
+
+
+def fail(engine: Engine, run: Run, operation: Operation, error: BaseException) -> None:
+    """Write that an operation has failed, with its exception as data."""
+    if isinstance(error, asyncio.CancelledError):
+        # A step that cancels itself must not look like a cancel of the flow.
+        error = StepFailed(str(error), type_name="asyncio.CancelledError")
+    text, operation.error = convert(error, StepFailed)
+    complete(engine, run, operation, FAILED, error=text)
+
+
+def _try_again(engine: Engine, run: Run, operation: Operation, error: BaseException, wait_ms: int) -> None:
+    """Record the attempt and the time of the next one before waiting: a crash resets neither."""
+    operation.due_at_ms = due_at_ms = engine.now_ms() + wait_ms
+    report = Progress(run)
+    report.rows.append(operation.parts(run.key, PENDING, None, None, record_failure(error)))
+    report.then = lambda _: engine.timers.arm(due_at_ms, run, operation)
+    if run.put(report, ended=operation):
+        extra = {"flow_id": run.flow_id, "step": operation.number, "attempt": operation.attempt}
+        log.info("step failed, next attempt in %d ms: %s", wait_ms, type(error).__qualname__, extra=extra)
+        if engine.observed:
+            engine.tell(Happening.STEP_RETRIED, run, operation)

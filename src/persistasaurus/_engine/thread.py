@@ -1,0 +1,345 @@
+"""Drives a sync flow: its body runs in a thread of a bounded pool.
+
+Completions are shown to the flow only where it blocks, in the order of the events. A flow that faces a
+long wait is unwound and gives its thread back; it comes back by replay when it is due.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from persistasaurus._engine.children import ask_child, cancel_child
+from persistasaurus._engine.history import Event
+from persistasaurus._engine.run import Halt, Run
+from persistasaurus._engine.scope import foreign_thread, scope
+from persistasaurus._engine.steps import ask_step
+from persistasaurus._model import CANCELLED, Kind
+from persistasaurus.errors import FlowCancelled, FlowParked, PersistasaurusError, WrongContextError
+
+if TYPE_CHECKING:
+    from persistasaurus._engine.commit import Progress
+    from persistasaurus._engine.operation import Operation
+    from persistasaurus._engine.registry import StepDefinition, Target
+    from persistasaurus._engine.signals import Signal
+
+LINGER_S = 0.25
+"""How long a waiting flow keeps its thread while no other flow wants it: saves short waits a replay."""
+
+
+class Unwind(Halt):
+    """The flow waits for long; its thread is needed elsewhere."""
+
+
+class SyncRun(Run):
+    """One sync flow instance in memory."""
+
+    _ident: int | None = None
+    _cancel_shown = False
+    _cancel_due = False
+
+    def start(self) -> None:
+        """Run the flow's body in a thread of the pool."""
+        self._inbox: deque[Operation | None] = deque()
+        self._notes: deque[Callable[[], None]] = deque()
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self.engine.flow_pool.submit(self._body)
+
+    def post(self, note: Callable[[], None]) -> None:
+        """Have the flow's thread call `note` where it blocks next."""
+        self._notes.append(note)
+        self._ring()
+
+    def _ring(self) -> None:
+        try:
+            self._bell.release()
+        except RuntimeError:
+            return  # it rings already
+
+    def check_place(self) -> None:
+        """Raise `WrongContextError` where the caller is not the flow's own thread."""
+        if threading.get_ident() != self._ident:
+            raise foreign_thread()
+
+    def _body(self) -> None:
+        if self.finished:
+            return
+        self._ident = threading.get_ident()
+        contextvars.copy_context().run(self._run)
+
+    def _run(self) -> None:
+        scope.set(self)
+        try:
+            self.instance = self.engine.make_instance(self.target)
+            args, kwargs = self.target.definition.arguments.unpack(self.bound)
+            function = self.target.definition.function
+            result = function(*args, **kwargs) if self.instance is None else function(self.instance, *args, **kwargs)
+            self._leave_replay()
+        except Halt:
+            self._halted()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a user's failure becomes data
+            self._failed(error)
+        else:
+            if self.halted is not None:
+                self._halted()
+            else:
+                self.engine.end_complete(self, result)
+
+    def _leave_replay(self) -> None:
+        """The flow has ended: see that it has asked for everything that the log holds."""
+        if not self.live and self.halted is None:
+            self.check_all_asked()
+        if isinstance(self.halted, Halt):
+            raise self.halted
+
+    def _failed(self, error: BaseException) -> None:
+        if self.halted is None and not self.finished:
+            try:
+                self._leave_replay()
+            except Halt:
+                self._halted()
+                return
+        if self.halted is not None:
+            self._halted()
+        elif isinstance(error, FlowCancelled) and self._cancel_shown and error is self._cancel_error:
+            self.engine.end_cancelled(self)
+        else:
+            self.engine.fail_flow(self, error)
+
+    def _halted(self) -> None:
+        if self.finished:
+            return
+        if isinstance(self.halted, Unwind):
+            self.engine.rest(self)
+        else:
+            self.engine.halt_flow(self, self.halted or Halt())
+
+    # Blocking.
+
+    def block(self, operation: Operation) -> Any:
+        """Return an operation's outcome, showing the flow every event up to it."""
+        while not operation.done:
+            self._step_on(operation)
+        if operation.error is not None:
+            raise operation.error
+        return operation.value
+
+    def block_any(self, operations: Sequence[Operation]) -> None:
+        """Wait until one more of these is done than now, showing the flow every event up to it."""
+        before = sum(operation.done for operation in operations)
+        while operations and sum(operation.done for operation in operations) == before:
+            self._step_on(operations[0])
+
+    def forget_timer(self, timer: Operation) -> None:
+        """Stop a timer that the flow does not wait for any more."""
+        if timer.done or timer.commits or (timer.row is not None and timer.row[11] is not None):
+            return
+        timer.abandoned = True
+        timer.due_at_ms = None
+        if timer.started_at_ms:
+            with self.guard:
+                self.unwritten[timer.number] = timer.parts(self.key, CANCELLED)
+
+    def _step_on(self, operation: Operation) -> None:
+        """Take in one event or note, or wait for one."""
+        if self.halted is not None:
+            raise self.halted if isinstance(self.halted, Halt) else Halt
+        if self._cancel_due and not self._still_ends(operation):
+            operation.abandoned = operation.inline
+            self._raise_cancel()
+        if self.recorded:
+            self.deliver(self.recorded.popleft())
+        elif not self.live:
+            self.go_live()
+        elif self._inbox:
+            self._show(self._inbox.popleft())
+        elif self._notes:
+            self._notes.popleft()()
+        elif self.finished:
+            raise Halt
+        elif not self.nothing_runs():
+            self._bell.acquire()
+        else:
+            self._linger()
+
+    @staticmethod
+    def _still_ends(operation: Operation) -> bool:
+        """Whether a step in the flow's own thread runs to its end before the cancel is raised."""
+        recorded = operation.row is not None and operation.row[11] is not None
+        return operation.inline and (recorded or operation.running or operation.commits)
+
+    def _show(self, operation: Operation | None) -> None:
+        if operation is None:
+            self.deliver(Event(0, self.cancelled_at_ms or 0))
+        else:
+            self.deliver(Event(operation.number, operation.started_at_ms + operation.ended_after_ms))
+
+    def _linger(self) -> None:
+        """Wait a moment where the thread is not needed elsewhere, then unwind the flow."""
+        if not any(not operation.abandoned for operation in self.open.values()):
+            self.halted = FlowParked(f"Flow {self.flow_id!r} waits for something that nothing will ever do.")
+            raise Halt
+        until = time.monotonic() + LINGER_S
+        while not self.engine.flow_pool.backlog and not self.engine.stopping:
+            left = until - time.monotonic()
+            if left <= 0:
+                break
+            if self._bell.acquire(timeout=min(left, 0.02)):
+                return
+        if self._bell.acquire(blocking=False):
+            return
+        self.halted = Unwind()
+        raise self.halted
+
+    def settle(self, operation: Operation) -> None:
+        """Take over a completion; the flow sees it where it blocks on it."""
+        try:
+            self.outcome_of(operation)
+        except PersistasaurusError as error:
+            self.halted = error
+
+    def show_cancel(self) -> None:
+        """Raise the cancel at the flow's next durable operation."""
+        self._cancel_due = True
+
+    def _raise_cancel(self) -> None:
+        self._cancel_due = False
+        self._cancel_shown = True
+        self._cancel_error = FlowCancelled(f"Flow {self.flow_id!r} was cancelled.")
+        for operation in list(self.open.values()):
+            if operation.kind == Kind.CHILD and self.live:
+                cancel_child(self.engine, self, operation)
+        raise self._cancel_error
+
+    def nudge(self) -> None:
+        """Have the flow's thread look again whether anything still runs."""
+        self._ring()
+
+    def committed(self, report: Progress, answer: Any) -> None:
+        """Pass on what was committed to the flow's thread; called by the writer's."""
+        if report.then is not None:
+            then = report.then
+            self._notes.append(lambda: then(answer))
+        if report.completes is not None and report.operation is not None:
+            self._inbox.append(report.operation)
+        elif report.cancels:
+            self._inbox.append(None)
+        with self.guard:
+            self.in_flight -= 1
+        self._ring()
+
+    def abandon(self) -> None:
+        """Drop the flow: it is unwound at its next durable operation, which does not happen."""
+        self.finished = True
+        self.halted = self.halted or Halt()
+        for operation in list(self.open.values()):
+            operation.abandoned = True
+            if operation.task is not None:
+                self.engine.on_host(operation.task.cancel)
+        if hasattr(self, "_bell"):
+            self._ring()
+
+    def abandon_soon(self) -> None:
+        """Drop the flow from memory; from any thread."""
+        self.abandon()
+
+    # The flow's own calls.
+
+    def _ask_here(self) -> None:
+        if self._cancel_due:
+            self._raise_cancel()
+
+    def call_step(self, definition: StepDefinition, instance: Any, args: Any, kwargs: Any) -> Any:
+        """Run a step in the flow's thread, or return what it has recorded."""
+        if definition.is_async:
+            name = definition.log_name[1]
+            raise WrongContextError(
+                f"The async step {name!r} was called directly in the sync flow {self.target.name[1]!r}, which cannot "
+                f"await it. Use `{name}.submit(...).result()`, or make the flow async."
+            )
+        self._ask_here()
+        operation = ask_step(self, definition, instance, args, kwargs, inline=True)
+        self._begin(operation)
+        return self.block(operation)
+
+    def submit_step(self, definition: StepDefinition, instance: Any, args: Any, kwargs: Any) -> Operation:
+        """Run a step in a thread of the step pool, or on the host's loop."""
+        self._ask_here()
+        operation = ask_step(self, definition, instance, args, kwargs, inline=False)
+        self._begin(operation)
+        return operation
+
+    def _begin(self, operation: Operation) -> None:
+        """Begin an operation as soon as the recorded history is used up."""
+        if not self.live and not self.recorded and self.number >= self.last_recorded:
+            self.go_live()
+        self.ask_done(operation)
+
+    def call_flow(self, target: Target, args: Any, kwargs: Any) -> Any:
+        """Run a child flow and return its result."""
+        if target.definition.is_async:
+            name = target.name[1]
+            raise WrongContextError(
+                f"The async flow {name!r} was called directly in the sync flow {self.target.name[1]!r}, which cannot "
+                f"await it. Use `{name}.submit(...).result()`."
+            )
+        return self.block(self.submit_flow(target, args, kwargs))
+
+    def submit_flow(self, target: Target, args: Any, kwargs: Any) -> Operation:
+        """Start a child flow without waiting for it."""
+        self._ask_here()
+        operation = ask_child(self, target, args, kwargs)
+        self._begin(operation)
+        return operation
+
+    def await_signal(self, signal: Signal[Any]) -> Any:
+        """Refuse the async way of waiting."""
+        raise WrongContextError(
+            f"`await signal` in the sync flow {self.target.name[1]!r}: use `signal.wait(timeout=...)`."
+        )
+
+    def wait_signal(self, signal: Signal[Any], timeout_ms: int | None) -> Any:
+        """Wait for the next value of a signal."""
+        self._ask_here()
+        operation = self.engine.ask_signal(self, signal, timeout_ms)
+        self._begin(operation)
+        return self.block(operation)
+
+    def wait_for(self, definition: StepDefinition, instance: Any, timeout_ms: int | None) -> Any:
+        """Wait until somebody resumes a step, then run it."""
+        if definition.is_async:
+            raise WrongContextError(
+                f"wait_for({definition.log_name[1]}) in the sync flow {self.target.name[1]!r}: the step is async. "
+                "Make the step sync, or the flow async."
+            )
+        self._ask_here()
+        operation = self.engine.ask_resume(self, definition, instance, timeout_ms)
+        self._begin(operation)
+        return self.block(operation)
+
+    def sleep(self, duration_ms: int) -> None:
+        """Sleep durably."""
+        self._ask_here()
+        self.block(self._timer(Kind.SLEEP, duration_ms))
+
+    def timer(self, duration_ms: int) -> Operation:
+        """Ask for a timer, for a wait with a timeout."""
+        self._ask_here()
+        return self._timer(Kind.TIMER, duration_ms)
+
+    def _timer(self, kind: Kind, duration_ms: int) -> Operation:
+        name_id, name = (self.engine.sleep_name_id, "sleep") if kind == Kind.SLEEP else (self.engine.timer_name_id, "timer")
+        operation = self.ask(kind, name_id, ("", name))
+        if operation.row is None:
+            operation.delay_ms = duration_ms
+        self._begin(operation)
+        return operation
+
+

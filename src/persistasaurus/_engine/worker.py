@@ -1,0 +1,227 @@
+"""One thread that keeps an app's lease, wakes what is due, claims flows and sees others' changes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+import os
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from persistasaurus._engine.recovery import host_name, process_started, take_over_the_dead
+from persistasaurus._engine.registry import Target, display_name
+from persistasaurus._store.base import WorkerRow
+from persistasaurus.errors import LeaseLost, StoreError
+
+if TYPE_CHECKING:
+    from persistasaurus._engine.engine import Engine
+
+log = logging.getLogger("persistasaurus.worker")
+
+POLL_S = 0.025
+"""How often to look whether another process has changed the store."""
+HEARTBEAT_S = 0.15
+"""How often to look whether other workers' processes still live, and at the database file."""
+NAMES_S = 1.0
+"""How often to look for flows that were defined or registered since."""
+CLAIM_LIMIT = 200
+
+
+class Worker:
+    """The worker of one app; a client (`worker=False`) has one too, which only watches for results."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self._thread = threading.Thread(target=self._work, name="persistasaurus-worker", daemon=True)
+        self._stop = False
+        self._look = True
+        self._lease_until = 0.0
+        self._renew_at = 0.0
+        self._beat_at = 0.0
+        self._names_at = 0.0
+        self._seen_changes = -1
+        self._next_due_ms: int | None = None
+        self._targets: dict[tuple[str, str], Target] = {}
+        self._name_ids: Sequence[int] = ()
+        self._names_text = "[]"
+
+    def start(self) -> None:
+        """Register, recover what dead workers have left, and start the thread."""
+        if self._engine.settings.worker:
+            self._register()
+            self._beat()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread and let go of every flow in good order."""
+        self._stop = True
+        self.ring()
+        self._thread.join(10)
+        engine = self._engine
+        if engine.worker_id is not None and engine.gone is None:
+            try:
+                engine.store.release_worker(engine.worker_id, now_ms=engine.now_ms())
+            except (StoreError, LeaseLost) as error:
+                log.warning("the worker could not be released, its lease runs out: %s", error)
+        engine.worker_id = engine.committer.worker_id = None
+
+    def ring(self) -> None:
+        """Wake the thread."""
+        try:
+            self._bell.release()
+        except RuntimeError:
+            return  # it rings already
+
+    def look(self) -> None:
+        """Look for flows to claim now."""
+        self._look = True
+        self.ring()
+
+    def holds_lease(self) -> bool:
+        """Whether the lease certainly lasts: counted from before its renewal was sent."""
+        return self._engine.clock.steady() < self._lease_until
+
+    def lost(self) -> None:
+        """Give up this incarnation; the thread registers a new one."""
+        self._lease_until = 0.0
+        self._engine.worker_id = self._engine.committer.worker_id = None
+        self.look()
+
+    def _register(self) -> None:
+        engine = self._engine
+        self._read_names()
+        before = engine.clock.steady()
+        worker_id = engine.store.register_worker(
+            WorkerRow(
+                worker_id=0,
+                incarnation=uuid.uuid4().hex,
+                host=host_name(),
+                pid=os.getpid(),
+                process_started=process_started(os.getpid()),
+                lease_expires_at_ms=self._lease_end_ms(before),
+                names=self._names_text,
+            )
+        )
+        self._lease_until = before + engine.settings.lease_s
+        self._renew_at = before + engine.settings.lease_s / 3
+        engine.worker_id = engine.committer.worker_id = worker_id
+
+    def _lease_end_ms(self, steady: float) -> int:
+        return int((steady + self._engine.settings.lease_s) * 1000)
+
+    def _work(self) -> None:
+        while not self._stop:
+            try:
+                self._turn()
+            except LeaseLost:
+                self._engine._lease_lost(self._engine.worker_id or 0)
+            except StoreError as error:
+                self._trouble(error)
+            except Exception:
+                log.exception("unexpected error in the worker, it goes on")
+                time.sleep(0.5)
+            self._bell.acquire(timeout=self._pause())
+
+    def _trouble(self, error: StoreError) -> None:
+        try:
+            self._engine.store.check()
+        except StoreError as gone:
+            self._engine._store_gone(gone)
+            self._stop = True
+            return
+        log.warning("the store cannot be reached, trying again: %s", error)
+        time.sleep(0.2)
+
+    def _pause(self) -> float:
+        dues = [d for d in (self._next_due_ms, self._engine.timers.next_due_ms()) if d is not None]
+        if not dues:
+            return POLL_S
+        return min(POLL_S, max(0.0, (min(dues) - self._engine.now_ms()) / 1000))
+
+    def _turn(self) -> None:
+        engine = self._engine
+        for run, operation in engine.timers.pop_due(engine.now_ms()):
+            engine.on_due(run, operation)
+        steady = engine.clock.steady()
+        if steady >= self._beat_at:
+            self._beat()
+        changes = engine.store.changes()
+        changed = changes != self._seen_changes
+        self._seen_changes = changes
+        if changed and len(engine.results):
+            engine.results.ask(engine.store, driven_here={run.flow_id for run in list(engine.runs.values())})
+        due = self._next_due_ms is not None and self._next_due_ms <= engine.now_ms()
+        if engine.settings.worker and (changed or due or self._look) and not engine.stopping:
+            self._look = False
+            self._claim()
+
+    def _beat(self) -> None:
+        engine = self._engine
+        self._beat_at = engine.clock.steady() + HEARTBEAT_S
+        engine.store.check()
+        if not engine.settings.worker or engine.stopping:
+            return
+        if engine.worker_id is None:
+            self._register()
+            self._look = True
+        self._renew()
+        others = engine.store.workers()
+        if len(others) > 1:
+            lease_now_ms = int(engine.clock.steady() * 1000)
+            me = engine.worker_id or 0
+            if take_over_the_dead(engine.store, others, me=me, now_ms=engine.now_ms(), lease_now_ms=lease_now_ms):
+                self._look = True
+
+    def _renew(self) -> None:
+        engine = self._engine
+        steady = engine.clock.steady()
+        names_changed = steady >= self._names_at and self._read_names()
+        if steady < self._renew_at and not names_changed:
+            return
+        held = self.holds_lease()
+        engine.store.renew_lease(engine.worker_id or 0, self._lease_end_ms(steady), self._names_text)
+        self._lease_until = steady + engine.settings.lease_s
+        self._renew_at = steady + engine.settings.lease_s / 3
+        if not held:
+            log.warning("the lease was renewed late, steps were held back")
+        engine.release_held()
+
+    def _read_names(self) -> bool:
+        """Find the flows that this process knows; true where they have changed."""
+        engine = self._engine
+        self._names_at = engine.clock.steady() + NAMES_S
+        targets = engine.registry.known()
+        self._targets = targets
+        text = json.dumps(sorted(display_name(name) for name in targets), ensure_ascii=False)
+        if text == self._names_text:
+            return False
+        self._name_ids = [engine.intern(name) for name in targets]
+        self._names_text = text
+        self._look = True
+        return True
+
+    def _claim(self) -> None:
+        engine = self._engine
+        worker_id = engine.worker_id
+        if worker_id is None or not self.holds_lease():
+            self._look = True
+            return
+        room = min(CLAIM_LIMIT, engine.settings.capacity - len(engine.runs))
+        claim = engine.store.claim(worker_id, self._name_ids, now_ms=engine.now_ms(), limit=max(0, room))
+        self._next_due_ms = claim.next_due_at_ms
+        for key in claim.poked:
+            run = engine.runs.get(key)
+            mail = engine.store.mailbox(key) if run is not None else None
+            if run is not None and mail is not None:
+                run.post(lambda run=run, mail=mail: run.read_mail(mail))  # type: ignore[misc]
+        for key in claim.flow_keys:
+            history = engine.store.load(key)
+            if history is not None:
+                engine.adopt(history, self._targets)
+        if claim.flow_keys:
+            self.look()

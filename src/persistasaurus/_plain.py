@@ -1,0 +1,178 @@
+"""Plain JSON, and where in a value JSON cannot follow.
+
+Every walk here is iterative: a value may be nested a hundred thousand deep.
+"""
+
+# Values of any type are walked here, and pyright calls what they hold unknown.
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import deque
+from collections.abc import Collection, Iterator
+from types import NoneType
+from typing import Any, Literal
+
+# Exactly these types come back from JSON text as themselves, whatever the annotation.
+SCALARS: frozenset[type] = frozenset({NoneType, bool, int, float, str})
+
+# pydantic's JSON parser reads 201 brackets within each other; the object of arguments takes one.
+MAX_DEPTH = 200
+
+# The parser reads no integer of more digits, and Python by default neither.
+_TOO_MANY_DIGITS = 10**4300
+
+_KEY_WIDTH = 60
+
+_TEXT_KEYS: frozenset[type] = frozenset({str})
+
+Kind = Literal["item", "attribute", "key"]
+
+# A place in a value, as a chain towards its root: sharing keeps a walk linear at any depth.
+Trail = tuple["Trail | None", Kind, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What is wrong with a value, and where."""
+
+    trail: Trail | None
+    problem: str
+
+    def told(self, root: str) -> str:
+        """Return the finding as a clause; `root` names the value, empty for arguments by name."""
+        return f"{place(self.trail, root)} {self.problem}"
+
+
+def is_plain(value: object) -> bool:
+    """Whether `value` is made of None, bool, int, float, str, list and dict with str keys, exactly."""
+    if type(value) in SCALARS:
+        return True
+    seen: set[int] = set()
+    pending = [value]
+    while pending:
+        node = pending.pop()
+        # Seen before, so judged before: a list that holds itself ends too.
+        if type(node) in SCALARS or id(node) in seen:
+            continue
+        seen.add(id(node))
+        parts = _plain_parts(node)
+        if parts is None:
+            return False
+        if not SCALARS.issuperset(map(type, parts)):
+            pending.extend(parts)
+    return True
+
+
+def find_unplain(value: object) -> Finding | None:
+    """Return the first place in `value` that is not plain JSON."""
+    for trail, node, _ in _walk(value):
+        kind = type(node)
+        if trail is not None and trail[1] == "key" and kind is not str:
+            problem = f"is a key of type {kind.__name__}, and JSON has only text keys"
+            return Finding(trail=trail, problem=problem)
+        if kind not in SCALARS and kind is not list and kind is not dict:
+            return Finding(trail=trail, problem=f"is {a(kind)}, which plain JSON cannot hold")
+    return None
+
+
+def find_unwritable(value: object) -> Finding | None:
+    """Return the first place in `value` that no JSON text can hold, whatever the annotation."""
+    for trail, node, depth in _walk(value):
+        if depth > MAX_DEPTH:
+            return Finding(trail=None, problem=f"is nested deeper than {MAX_DEPTH} levels")
+        problem = _unwritable(node)
+        if problem is not None:
+            return Finding(trail=trail, problem=problem)
+    return None
+
+
+def members(value: object) -> list[tuple[Kind, Any, Any]]:
+    """Return the parts of a container, dataclass or model as (kind, key, part); a scalar has none."""
+    if isinstance(value, dict):
+        return [("item", key, part) for key, part in value.items()]
+    if isinstance(value, tuple) and (names := getattr(value, "_fields", None)):
+        return [("attribute", name, part) for name, part in zip(names, value, strict=False)]
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
+        return [("item", index, part) for index, part in enumerate(value)]
+    if isinstance(value, type):
+        return []
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+        return [("attribute", name, getattr(value, name, None)) for name in names]
+    # pydantic marks its models so; asking by isinstance would import pydantic.
+    if hasattr(type(value), "__pydantic_fields__"):
+        extra = getattr(value, "__pydantic_extra__", None) or {}
+        return [("attribute", name, part) for name, part in {**vars(value), **extra}.items()]
+    return []
+
+
+def place(trail: Trail | None, root: str) -> str:
+    """Return a trail as Python text, such as `result['when'].day`."""
+    steps: list[tuple[Kind, Any]] = []
+    while trail is not None:
+        trail, kind, key = trail
+        steps.append((kind, key))
+    steps.reverse()
+    if not root and steps:
+        root = str(steps.pop(0)[1])
+    return (root or "it") + "".join(_step(kind, key) for kind, key in steps)
+
+
+def a(kind: type) -> str:
+    """Return a type's name with its article."""
+    name = kind.__name__
+    return f"{'an' if name[:1] in 'aeiouAEIO' else 'a'} {name}"
+
+
+def _plain_parts(node: object) -> Collection[object] | None:
+    """Return what a list or a dict by text holds, None for anything else."""
+    if type(node) is list:
+        return node
+    if type(node) is dict and _TEXT_KEYS.issuperset(map(type, node)):
+        return node.values()
+    return None
+
+
+def _walk(value: object) -> Iterator[tuple[Trail | None, Any, int]]:
+    """Visit `value` and what it holds in order, each container once, with the depth in brackets."""
+    seen: set[int] = set()
+    pending: list[tuple[Trail | None, Any, int]] = [(None, value, 1)]
+    while pending:
+        trail, node, depth = pending.pop()
+        yield trail, node, depth
+        if type(node) in SCALARS or id(node) in seen or depth > MAX_DEPTH:
+            continue
+        seen.add(id(node))
+        parts: list[tuple[Trail | None, Any, int]] = []
+        for kind, key, part in members(node):
+            if kind == "item" and isinstance(node, dict):
+                parts.append(((trail, "key", key), key, depth))
+            # Only what holds something counts as a level: brackets nest, scalars do not.
+            level = depth if type(part) in SCALARS else depth + 1
+            parts.append(((trail, kind, key), part, level))
+        pending.extend(reversed(parts))
+
+
+def _unwritable(node: object) -> str | None:
+    if isinstance(node, float) and not math.isfinite(node):
+        return f"is {float(node)}, which JSON cannot hold"
+    if isinstance(node, int) and abs(node) >= _TOO_MANY_DIGITS:
+        return "is an integer of more than 4300 digits"
+    if isinstance(node, str) and not node.isascii():
+        try:
+            str.encode(node, "utf-8")
+        except UnicodeEncodeError:
+            return "holds a lone surrogate, which is no valid text"
+    return None
+
+
+def _step(kind: Kind, key: object) -> str:
+    if kind == "attribute":
+        return f".{key}"
+    # Other keys may have any repr, and an integer of 5000 digits has none.
+    short = type(key) is str or (type(key) is int and -(10**18) < key < 10**18)
+    text = repr(key)[:_KEY_WIDTH] if short else a(type(key))
+    return f"[{text}]" if kind == "item" else f" (the key {text})"

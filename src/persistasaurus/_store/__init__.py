@@ -1,0 +1,1 @@
+"""The stores: one protocol, one plain class for each database."""

@@ -1,0 +1,281 @@
+"""One open SQLite file: a writing connection, a few reading ones, and the rules for using them."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# The stubs of apsw say Buffer, which typing knows from Python 3.12 on.
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar, cast
+
+import apsw
+
+from persistasaurus._clock import SystemClock
+from persistasaurus._store import migrate
+from persistasaurus._store._sqlite_errors import BUSY, explained
+from persistasaurus._store._sqlite_open import (
+    BUSY_TIMEOUT_MS,
+    MEMORY,
+    Durability,
+    check_library,
+    connect,
+    create_private,
+    resolve,
+    switch_to_wal,
+)
+from persistasaurus.errors import StoreError
+
+T = TypeVar("T")
+
+CHECKPOINT_PAGES = 1000
+# Past this the log is cut back to nothing as soon as no reader needs it.
+WAL_LIMIT_BYTES = 32 * 1024 * 1024
+READERS = 4
+
+# A test's clock stands still; waiting for another process's lock takes real time.
+_REAL = SystemClock()
+
+
+class SqliteFile:
+    """The connections of one store. Any thread may call any method; none returns with a lock held."""
+
+    def __init__(self, path: str | Path, *, durability: Durability, busy_timeout_s: float) -> None:
+        self.path = str(path)
+        self._given_path = path
+        self._durability: Durability = durability
+        self._busy_timeout_s = busy_timeout_s
+        self._lock = threading.Lock()
+        self._writer: apsw.Connection | None = None
+        self._readers: queue.LifoQueue[apsw.Connection | None] = queue.LifoQueue()
+        self._watch_lock = threading.Lock()
+        self._watcher: apsw.Connection | None = None
+        self._commits = 0
+        self._files: tuple[Path, ...] = ()
+        self._inodes: list[tuple[int, int]] = []
+        self._wal_tried_bytes = 0
+        self._unusable = "is not open. Enter the app first, or call open()"
+        self._forked = False
+
+    def open(self) -> None:
+        """Open or create the file, switch the write-ahead log on and migrate under a lock."""
+        if self._writer is not None:
+            return
+        check_library(apsw.sqlite_lib_version())
+        self.path = resolve(self._given_path)
+        if self.path != MEMORY:
+            create_private(self.path)
+            self._files = (Path(self.path), Path(self.path + "-wal"))
+        with explained(self.path), ExitStack() as undo:
+            writer = undo.enter_context(
+                closing(connect(self.path, durability=self._durability, writing=True))
+            )
+            self._prepare(writer)
+            self._watcher = None if self.path == MEMORY else self._reader()
+            undo.pop_all()
+        self._inodes = [(found.st_dev, found.st_ino) for found in self._stats()]
+        self._readers = queue.LifoQueue()
+        for _ in range(READERS):
+            self._readers.put(None)
+        self._writer, self._unusable = writer, ""
+        _open_files.add(self)
+
+    def close(self) -> None:
+        """Wait for what runs, write the log back into the file and close every connection."""
+        if self._forked:
+            return
+        with self._lock:
+            writer, self._writer = self._writer, None
+            if writer is None:
+                return
+            self._unusable = "is closed. Open it again, or use another app"
+            _open_files.discard(self)
+            with explained(self.path):
+                for reader in [self._readers.get() for _ in range(READERS)]:
+                    if reader is not None:
+                        reader.close()
+                # Whoever waits for a reader gets none, and sees that the store is closed.
+                for _ in range(READERS):
+                    self._readers.put(None)
+                with self._watch_lock:
+                    if self._watcher is not None:
+                        self._watcher.close()
+                    self._watcher = None
+                # The last connection of all processes writes the log back and removes it.
+                writer.close()
+
+    def write(self, act: Callable[[apsw.Connection], T]) -> T:
+        """Run `act` in one write transaction; it is durable when this returns, and undone if it raises."""
+        with self._writing() as connection:
+            # IMMEDIATE: a transaction that upgrades to write fails with SQLITE_BUSY_SNAPSHOT at once.
+            self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
+            with _undone_unless_committed(connection):
+                answer = act(connection)
+                connection.execute("COMMIT")
+            self._acknowledge(connection)
+            return answer
+
+    def write_statement(self, act: Callable[[apsw.Connection], T]) -> T:
+        """Run an `act` of a single writing statement, which is a transaction by itself.
+
+        Each statement gives up the interpreter's lock, and getting it back beside a busy thread takes up
+        to 5 ms: one statement instead of BEGIN, INSERT and COMMIT makes that a third.
+        """
+        with self._writing() as connection:
+            answer = self._patiently(lambda: act(connection))
+            self._acknowledge(connection)
+            return answer
+
+    def read(self, act: Callable[[apsw.Connection], T]) -> T:
+        """Run `act` on a reading connection; it fetches what it reads before it returns."""
+        if self.path == MEMORY:
+            with self._writing() as connection:
+                return act(connection)
+        self._check_usable()
+        readers, kept = self._readers, None
+        reader = readers.get()
+        try:
+            self._check_usable()
+            with explained(self.path):
+                reader = used = reader or self._reader()
+                answer = self._patiently(lambda: act(used))
+            kept = reader
+            return answer
+        finally:
+            # A statement that was left halfway would hold its snapshot, and the log could not be cut.
+            if reader is not None and kept is None:
+                reader.close(force=True)
+            readers.put(kept)
+
+    def changes(self) -> int:
+        """Return a number that differs once any connection of any process has committed."""
+        self._check_usable()
+        with self._watch_lock, explained(self.path):
+            watcher = self._watcher
+            if watcher is None:
+                return self._commits
+            # Both only rise, so their sum is never the same again.
+            version: int = self._patiently(lambda: watcher.pragma("data_version"))
+            return version + self._commits
+
+    def check(self) -> None:
+        """Raise StoreError where the path, or its log, is not the file that was opened any more.
+
+        A file that is deleted or replaced while it is open goes on taking commits that nobody finds again.
+        """
+        self._check_usable()
+        self._check_files(self._stats())
+
+    def leave_to_parent(self) -> None:
+        """Refuse to work in a forked child: SQLite's locks belong to the parent."""
+        self._forked = True
+        self._unusable = (
+            "was opened before fork() and belongs to the parent process. Open another app in the child"
+        )
+
+    @contextmanager
+    def _writing(self) -> Generator[apsw.Connection, None, None]:
+        self._check_usable()
+        with self._lock:
+            self._check_usable()
+            with explained(self.path):
+                yield cast("apsw.Connection", self._writer)
+
+    def _check_usable(self) -> None:
+        if self._unusable:
+            raise StoreError(f"The database '{self.path}' {self._unusable}.")
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        """Repeat what found another process's lock, for as long as the busy timeout says."""
+        give_up_at = _REAL.steady() + self._busy_timeout_s
+        while True:
+            try:
+                return act()
+            except BUSY:
+                if _REAL.steady() >= give_up_at or self._unusable:
+                    raise
+            # SQLite itself has waited up to a second. Uneven pauses keep processes from moving in step.
+            time.sleep(random.uniform(0.0005, 0.005))  # noqa: S311
+
+    def _prepare(self, writer: apsw.Connection) -> None:
+        # A stranger's file is refused before anything of it is changed.
+        current = self._patiently(lambda: migrate.is_current(writer, self.path))
+        self._patiently(lambda: switch_to_wal(writer, self.path))
+        writer.pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        writer.pragma("journal_size_limit", WAL_LIMIT_BYTES)
+        if current:
+            return
+        self._patiently(lambda: writer.execute("BEGIN IMMEDIATE"))
+        with _undone_unless_committed(writer):
+            migrate.migrate(writer, self.path)
+            writer.execute("COMMIT")
+
+    def _reader(self) -> apsw.Connection:
+        return self._patiently(lambda: connect(self.path, durability=self._durability, writing=False))
+
+    def _acknowledge(self, writer: apsw.Connection) -> None:
+        self._commits += 1
+        stats = self._stats()
+        self._check_files(stats)
+        if stats:
+            self._bound_wal(writer, stats[-1].st_size)
+
+    def _bound_wal(self, writer: apsw.Connection, size: int) -> None:
+        if size <= WAL_LIMIT_BYTES:
+            self._wal_tried_bytes = 0
+            return
+        # A reader that stays keeps the log from being cut: ask again only once it has grown by a quarter.
+        if size < self._wal_tried_bytes * 1.25:
+            return
+        self._wal_tried_bytes = size
+        writer.set_busy_timeout(20)
+        with suppress(*BUSY):
+            writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        writer.set_busy_timeout(BUSY_TIMEOUT_MS)
+
+    def _stats(self) -> list[os.stat_result]:
+        try:
+            return [file.stat() for file in self._files]
+        except OSError:
+            return []
+
+    def _check_files(self, stats: list[os.stat_result]) -> None:
+        if [(found.st_dev, found.st_ino) for found in stats] != self._inodes:
+            raise StoreError(
+                f"The database file '{self.path}' or its -wal file was moved, deleted or replaced while it "
+                "was open: what is written now would be lost. Put both files back and start the process "
+                "again."
+            )
+
+
+@contextmanager
+def _undone_unless_committed(connection: apsw.Connection) -> Generator[None, None, None]:
+    # A commit that fails has not happened: it exists for others, and for a retry, only once the index of
+    # the log is written, which is its last act and needs no disk.
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+_open_files: weakref.WeakSet[SqliteFile] = weakref.WeakSet()
+_left_to_parent: list[SqliteFile] = []
+
+
+def _after_fork_in_child() -> None:
+    for file in list(_open_files):
+        file.leave_to_parent()
+        # Never closed here: https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
+        _left_to_parent.append(file)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,225 @@
+"""The SQLite store: one file, any number of processes of one machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from persistasaurus._clock import Clock, SystemClock
+from persistasaurus._store import _sqlite_claim, _sqlite_commit, _sqlite_list, _sqlite_read
+from persistasaurus._store._sqlite_errors import damage_named
+from persistasaurus._store._sqlite_file import SqliteFile
+from persistasaurus._store._sqlite_open import Durability
+from persistasaurus._store._sqlite_rows import read_rows, write, write_rows
+from persistasaurus._store.base import (
+    Batch,
+    Claim,
+    Committed,
+    FlowFilter,
+    FlowRow,
+    History,
+    Mailbox,
+    SignalRow,
+    StepRow,
+    WorkerRow,
+)
+
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """A store in a SQLite file, or in memory with the path ":memory:".
+
+    With `durability="full"` a commit that returned survives a power loss; the other setting says what
+    it gives up. `busy_timeout_s` is how long a call waits while other processes hold the write lock.
+    `clock` gives the times that no caller hands in: those of cancels and of pokes without an update.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        clock: Clock | None = None,
+        durability: Durability = "full",
+        busy_timeout_s: float = 300.0,
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._file = SqliteFile(path, durability=durability, busy_timeout_s=busy_timeout_s)
+        self._interned: dict[tuple[str, str], int] = {}
+
+    def commit(self, batch: Batch) -> Committed:
+        """Apply a group commit durably, in one transaction; a small batch of steps in one statement."""
+        if _sqlite_commit.is_one_statement(batch):
+            self._file.write_statement(
+                lambda db: _sqlite_commit.write_steps(db, batch.steps, batch.worker_id)
+            )
+            return _sqlite_commit.NOTHING
+        return self._file.write(lambda db: _sqlite_commit.apply(db, batch, now_ms=self._clock.now_ms()))
+
+    def open(self) -> None:
+        """Open or create the database and migrate it under a lock."""
+        self._file.open()
+
+    def close(self) -> None:
+        """Close every connection; the last one of all processes removes the write-ahead log."""
+        self._file.close()
+        self._interned.clear()
+
+    def intern(self, class_name: str, method_name: str) -> int:
+        """Return the number of a name; one transaction where the name is new."""
+        name = (class_name, method_name)
+        if name not in self._interned:
+            self._interned[name] = self._file.write(lambda db: _intern(db, name))
+        return self._interned[name]
+
+    def register_worker(self, worker: WorkerRow) -> int:
+        """Record a living worker in one transaction; the same incarnation again keeps its number."""
+        return self._file.write(lambda db: _sqlite_claim.register_worker(db, worker))
+
+    def renew_lease(self, worker_id: int, lease_expires_at_ms: int, names: str) -> None:
+        """Extend a living worker's lease in one transaction."""
+        self._file.write(lambda db: _sqlite_claim.renew_lease(db, worker_id, lease_expires_at_ms, names))
+
+    def workers(self) -> Sequence[WorkerRow]:
+        """Return the living workers, oldest first."""
+        return self._file.read(_sqlite_read.workers)
+
+    def take_over(self, worker_id: int, *, now_ms: int, expired_at_ms: int | None) -> int:
+        """Mark a worker dead and free its flows in one transaction."""
+        return self._file.write(
+            lambda db: _sqlite_claim.take_over(db, worker_id, now_ms=now_ms, expired_at_ms=expired_at_ms)
+        )
+
+    def release_worker(self, worker_id: int, *, now_ms: int) -> None:
+        """End a worker in good order in one transaction."""
+        self._file.write(lambda db: _sqlite_claim.release_worker(db, worker_id, now_ms=now_ms))
+
+    def claim(self, worker_id: int, name_ids: Sequence[int], *, now_ms: int, limit: int) -> Claim:
+        """Take due flows in one transaction; where nothing is due, no lock is taken."""
+        due = self._file.read(
+            lambda db: _sqlite_claim.look(db, worker_id, name_ids, now_ms=now_ms, limit=limit)
+        )
+        if not due.flow_keys and not due.poked:
+            return Claim((), (), due.next_due_at_ms)
+        return self._file.write(
+            lambda db: _sqlite_claim.claim(db, worker_id, name_ids, now_ms=now_ms, limit=limit)
+        )
+
+    def load(self, flow_key: int) -> History | None:
+        """Return everything about one flow, from one snapshot.
+
+        Raises:
+            DamagedRecordError: a row cannot be read.
+        """
+        return self._read_flows(f"flow {flow_key}", lambda db: _sqlite_read.load(db, flow_key))
+
+    def mailbox(self, flow_key: int) -> Mailbox | None:
+        """Return what others have left for a flow, from one snapshot.
+
+        Raises:
+            DamagedRecordError: a row cannot be read.
+        """
+        return self._read_flows(f"flow {flow_key}", lambda db: _sqlite_read.mailbox(db, flow_key))
+
+    def find(self, flow_id: str) -> FlowRow | None:
+        """Return a flow by its id.
+
+        Raises:
+            DamagedRecordError: the row cannot be read.
+        """
+        return self._read_flows(f"flow '{flow_id}'", lambda db: _sqlite_read.find(db, flow_id))
+
+    def list_flows(self, which: FlowFilter, *, before_key: int | None, limit: int) -> Sequence[FlowRow]:
+        """Return a page of flows, newest first.
+
+        Raises:
+            DamagedRecordError: a row cannot be read.
+        """
+        return self._read_flows(
+            "a page of flows",
+            lambda db: _sqlite_list.list_flows(db, which, before_key=before_key, limit=limit),
+        )
+
+    def signals(self, flow_id: str) -> Sequence[SignalRow]:
+        """Return a flow id's pending and rejected signals, oldest first."""
+        return self._file.read(lambda db: _sqlite_read.signals(db, flow_id))
+
+    def names(self) -> dict[int, tuple[str, str]]:
+        """Return every interned name."""
+        return self._file.read(_sqlite_read.names)
+
+    def reopen(
+        self,
+        flow_key: int,
+        *,
+        expected_status: int,
+        steps: Sequence[StepRow],
+        dropped: Sequence[int],
+        now_ms: int,
+    ) -> bool:
+        """Make a failed or parked flow due again, in one transaction."""
+        return self._file.write(
+            lambda db: _reopen(db, flow_key, expected_status, steps=steps, dropped=dropped, now_ms=now_ms)
+        )
+
+    def changes(self) -> int:
+        """Return a number that differs once any process has committed."""
+        return self._file.changes()
+
+    def check(self) -> None:
+        """Raise StoreError where the database file was moved, deleted or replaced."""
+        self._file.check()
+
+    def _read_flows(self, what: str, act: Callable[[apsw.Connection], T]) -> T:
+        def guarded(db: apsw.Connection) -> T:
+            with damage_named(self._file.path, what):
+                return act(db)
+
+        return self._file.read(guarded)
+
+
+def _intern(connection: apsw.Connection, name: tuple[str, str]) -> int:
+    write(connection, "INSERT INTO name (class_name, method_name) VALUES (?, ?) ON CONFLICT DO NOTHING", name)
+    ((name_id,),) = read_rows(
+        connection, "SELECT name_id FROM name WHERE class_name = ? AND method_name = ?", name
+    )
+    return int(name_id)
+
+
+def _reopen(
+    connection: apsw.Connection,
+    flow_key: int,
+    expected_status: int,
+    *,
+    steps: Sequence[StepRow],
+    dropped: Sequence[int],
+    now_ms: int,
+) -> bool:
+    changed = write(
+        connection,
+        """
+        UPDATE flow SET
+            status = 0, updated_at_ms = ?, due_at_ms = ?, result = NULL, error = NULL, reason = NULL,
+            outcome_checksum = NULL, idle = 0, crashes = 0, lost_claims = 0
+        WHERE flow_key = ? AND status = ? AND owner IS NULL
+        """,
+        (now_ms, now_ms, flow_key, expected_status),
+    )
+    if not changed:
+        return False
+    write(
+        connection,
+        "DELETE FROM step WHERE flow_key = ? AND step IN (SELECT value FROM json_each(?))",
+        (flow_key, json.dumps(list(dropped))),
+    )
+    write_rows(
+        connection,
+        "INSERT OR REPLACE INTO step VALUES {rows}",
+        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        steps,
+    )
+    return True
