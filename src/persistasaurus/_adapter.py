@@ -52,7 +52,8 @@ class Adapter:
     """One annotation's reader and writer.
 
     `dump(value)` gives JSON bytes, `load(text)` a value, `check(value)` validates a Python value.
-    `loose` says that the annotation leaves a type open somewhere (`Any`, a union).
+    `loose` says that the annotation leaves a type open somewhere (`Any`, a union), `reorders` that a
+    TypedDict comes back with its keys in the order of its fields.
     """
 
     dump: Callable[..., bytes]
@@ -60,6 +61,7 @@ class Adapter:
     check: Callable[..., Any]
     json_schema: Callable[[], dict[str, Any]]
     loose: bool
+    reorders: bool
 
 
 def build_adapter(annotation: Any, *, closed: type | None = None) -> Adapter:
@@ -89,6 +91,7 @@ def build_adapter(annotation: Any, *, closed: type | None = None) -> Adapter:
         check=reader.validate_python,
         json_schema=source.json_schema,
         loose=not _OPEN.isdisjoint(kinds),
+        reorders="typed-dict" in kinds,
     )
 
 
@@ -112,6 +115,9 @@ class _Root:
     here a standard dataclass inherits the config like anything else.
     """
 
+    # typing caches what it can hash, and would keep the annotation's classes alive.
+    __hash__ = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
     def __init__(self, annotation: Any) -> None:
         self._annotation = annotation
 
@@ -129,12 +135,13 @@ def _tuned(node: Any, kinds: set[str], closed: type | None) -> Any:
     # A table of fields or choices by name: one of them may be called "default".
     if not isinstance(kind, str):
         return {name: _tuned(part, kinds, closed) for name, part in node.items()}
-    kinds.add(kind)
+    ours = closed is not None and node.get("cls") is closed
+    kinds.add("closed" if ours else kind)
     copy = {key: part if key in _OPAQUE else _tuned(part, kinds, closed) for key, part in node.items()}
     if kind in ("model", "dataclass", "typed-dict"):
         # A model's own choice of bytes stands, but never a silent null for infinity.
         copy["config"] = {**_CONFIG, **copy.get("config", {}), "ser_json_inf_nan": "constants"}
-    if kind == "typed-dict" and closed is not None and copy.get("cls") is closed:
+    if ours:
         copy["extra_behavior"] = "forbid"
     if kind in ("set", "frozenset") and "serialization" not in copy:
         plain = {key: part for key, part in copy.items() if key != "ref"}

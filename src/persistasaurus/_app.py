@@ -5,29 +5,31 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import threading
 import uuid
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime
-from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from typing import Any, ParamSpec, Self, TypeVar, cast, overload
 
-from persistasaurus._clock import Clock, Duration, SystemClock, instant, to_ms
+from persistasaurus._clock import Clock, Duration, SystemClock, instant
 from persistasaurus._codec import check_size
 from persistasaurus._engine.commit import Order
-from persistasaurus._engine.engine import Engine, Settings
+from persistasaurus._engine.engine import Engine
 from persistasaurus._engine.history import verify_outcome
 from persistasaurus._engine.host import Host
+from persistasaurus._engine.listing import checked_prefix, instant_ms, status_codes
+from persistasaurus._engine.quiet import Quiet
 from persistasaurus._engine.registry import Factory, Registry, Target, display_name
 from persistasaurus._engine.scope import running_flow, watch_threads
+from persistasaurus._engine.settings import Settings, check_parts
 from persistasaurus._events import Observer
 from persistasaurus._flow import Flow
 from persistasaurus._handle import FlowHandle
 from persistasaurus._ids import checked_id, new_id
 from persistasaurus._instance import FlowInstance
-from persistasaurus._model import CODE_BY_STATUS, PENDING, STATUS_BY_CODE, FlowRecord, FlowStatus
+from persistasaurus._model import PENDING, STATUS_BY_CODE, FlowRecord, FlowStatus
+from persistasaurus._store._sqlite_open import Durability
 from persistasaurus._store.base import FlowFilter, FlowRow, NewFlow, NewSignal, StartedFlow, Store
 from persistasaurus._store.checksum import signal_checksum
 from persistasaurus._store.urls import make_store
@@ -59,7 +61,7 @@ class Persistasaurus:
         ValueError: a setting makes no sense.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, each by its name
         self,
         url: str | os.PathLike[str],
         *,
@@ -72,40 +74,32 @@ class Persistasaurus:
         step_threads: int = 12,
         capacity: int = 4_000,
         residents: int = 1_000,
-        durability: str = "full",
+        durability: Durability = "full",
         clock: Clock | None = None,
         observer: Observer | None = None,
     ) -> None:
-        whole = {
-            "max_payload": max_payload,
-            "crash_limit": crash_limit,
-            "flow_threads": flow_threads,
-            "step_threads": step_threads,
-            "capacity": capacity,
-        }
-        for setting, value in whole.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{setting}={value!r}: give a whole number of 1 or more.")
-        lease_ms = to_ms(lease, "lease")
-        if not lease_ms:
-            raise ValueError("lease=0: a worker could never start a step. Give a second or more.")
+        self._settings = Settings.checked(
+            worker=worker,
+            drain=drain,
+            lease=lease,
+            residents=residents,
+            max_payload=max_payload,
+            crash_limit=crash_limit,
+            flow_threads=flow_threads,
+            step_threads=step_threads,
+            capacity=capacity,
+        )
         self._url = url
-        self._clock = clock or SystemClock()
-        self._durability = durability
+        self._clock = SystemClock() if clock is None else clock
+        check_parts(durability=durability, clock=self._clock, observer=observer)
+        self._durability: Durability = durability
         self._observer = observer
         self._registry = Registry()
         self._engine: Engine | None = None
         self._host: Host | None = None
         self._pid = os.getpid()
-        self._settings = Settings(
-            worker=worker,
-            drain_s=to_ms(drain, "drain") / 1000,
-            lease_s=lease_ms / 1000,
-            residents=residents,
-            **whole,
-        )
         self._state = "not entered yet: use `with app:` or `async with app:` around this"
-        make_store(url, durability=durability)  # refuse a bad address now, not on entering
+        make_store(url, durability=durability, clock=self._clock)  # refuse a bad address now, not on entering
 
     # Entering and leaving.
 
@@ -113,7 +107,9 @@ class Persistasaurus:
         self._enter(Host.in_thread())
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self._leave()
 
     async def __aenter__(self) -> Self:
@@ -140,14 +136,14 @@ class Persistasaurus:
             host.close()
             store.close()
             raise
-        self._clock.watch(engine.kick)
+        self._clock.drives(Quiet(engine))
         self._pid = os.getpid()
         self._host = host
         self._engine = engine
 
     def _new_store(self) -> Store:
         """Return the store to open; the testing kit wraps it to crash between its calls."""
-        return make_store(self._url, durability=self._durability)
+        return make_store(self._url, durability=self._durability, clock=self._clock)
 
     def _leave(self) -> None:
         engine, host = self._engine, self._host
@@ -166,7 +162,8 @@ class Persistasaurus:
         engine = self._engine
         if os.getpid() != self._pid:
             raise AppNotRunningError(
-                f"{call} was called in a forked process. Database connections do not survive a fork: make and enter "
+                f"{call} was called in a forked process. Database connections do not survive a fork: make "
+                "and enter "
                 "an app of its own in the child."
             )
         if engine is None:
@@ -175,11 +172,14 @@ class Persistasaurus:
             raise engine.gone
         if running_flow() is not None:
             raise WrongContextError(
-                f"{call} was called in the body of a flow, which is run again on replay. Call a child flow directly, "
+                f"{call} was called in the body of a flow, which is run again on replay. Call a child flow "
+                "directly, "
                 "or make this call in a step."
             )
         if cure is not None and self._host is not None and self._host.is_here():
-            raise WrongContextError(f"{call} would block the event loop that the app itself runs on. Use `{cure}`.")
+            raise WrongContextError(
+                f"{call} would block the event loop that the app itself runs on. Use `{cure}`."
+            )
         return engine
 
     # Flows.
@@ -193,10 +193,12 @@ class Persistasaurus:
         self._registry.register(cls, maker)
 
     @overload
-    def start(self, flow: Flow[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> FlowHandle[T]: ...
+    def start(
+        self, flow: Flow[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> FlowHandle[T]: ...
     @overload
     def start(self, flow: Flow[P, T], *args: P.args, **kwargs: P.kwargs) -> FlowHandle[T]: ...
-    def start(self, flow: Flow[..., Any], *args: Any, **kwargs: Any) -> FlowHandle[Any]:
+    def start(self, flow: Any, *args: Any, **kwargs: Any) -> FlowHandle[Any]:
         """Start a flow and return its handle once the start is durable: from then on it survives a crash.
 
         The id is a new UUIDv7 unless `flow.options(flow_id=...)` gives one. The same id, flow and input
@@ -216,7 +218,7 @@ class Persistasaurus:
     ) -> FlowHandle[T]: ...
     @overload
     async def start_async(self, flow: Flow[P, T], *args: P.args, **kwargs: P.kwargs) -> FlowHandle[T]: ...
-    async def start_async(self, flow: Flow[..., Any], *args: Any, **kwargs: Any) -> FlowHandle[Any]:
+    async def start_async(self, flow: Any, *args: Any, **kwargs: Any) -> FlowHandle[Any]:
         """Like `start`, for async code."""
         started, new, target = self._start(flow, args, kwargs, "app.start_async()")
         return self._handle_of(await asyncio.wrap_future(started), new, target)
@@ -225,7 +227,7 @@ class Persistasaurus:
     def run(self, flow: Flow[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
     @overload
     def run(self, flow: Flow[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
-    def run(self, flow: Flow[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def run(self, flow: Any, *args: Any, **kwargs: Any) -> Any:
         """Start a flow, wait until it has ended and return its result.
 
         Raises:
@@ -236,46 +238,57 @@ class Persistasaurus:
         return self.start(flow, *args, **kwargs).result()
 
     @overload
-    async def run_async(self, flow: Flow[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def run_async(
+        self, flow: Flow[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T: ...
     @overload
     async def run_async(self, flow: Flow[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
-    async def run_async(self, flow: Flow[..., Any], *args: Any, **kwargs: Any) -> Any:
+    async def run_async(self, flow: Any, *args: Any, **kwargs: Any) -> Any:
         """Like `run`, for async code."""
         handle: FlowHandle[Any] = await self.start_async(flow, *args, **kwargs)
         return await handle
 
-    def _start(self, flow: Any, args: Any, kwargs: Any, call: str) -> tuple[Future[StartedFlow], NewFlow, Target]:
+    def _start(
+        self, flow: Any, args: Any, kwargs: Any, call: str
+    ) -> tuple[Future[StartedFlow], NewFlow, Target]:
         engine = self._engine_here(call)
         if not isinstance(flow, Flow):
-            raise UsageError(f"{call} takes a function or method marked with @flow, not {flow!r}.")
+            raise UsageError(
+                f"{call} takes a function or method marked with @flow, not {flow!r:.200}. Mark it."
+            )
         target = self._registry.target(flow._definition, flow._owner_class())
         flow_id = new_id(self._clock.now_ms()) if flow._flow_id is None else checked_id(flow._flow_id)
         codec = target.definition.arguments
-        what = f"flow {display_name(target.name)!r}"
+        what = f"The input of flow {display_name(target.name)!r}"
         text, bound = codec.validate(codec.bind(args, kwargs), what=what)
-        check_size(text, limit=self._settings.max_payload, what=f"The input of {what}")
-        new = engine.new_flow(flow_id, target, text)
-        return engine.start_flow(new, target, bound), new, target
+        check_size(text, limit=self._settings.max_payload, what=what)
+        new = engine.memory.new_flow(flow_id, target, text)
+        return engine.memory.start_flow(new, target, bound), new, target
 
     def _handle_of(self, started: StartedFlow, new: NewFlow, target: Target) -> FlowHandle[Any]:
         if not started.created and (started.name_id != new.name_id or started.input != new.input):
             what = "with another input" if started.name_id == new.name_id else "of another flow"
             raise FlowConflict(
-                f"The flow id {new.flow_id!r} belongs to an instance {what}. An id names one flow with one input for "
+                f"The flow id {new.flow_id!r} belongs to an instance {what}. An id names one flow with one "
+                "input for "
                 "ever: use another id, or start it with the same input."
             )
         return FlowHandle(self, new.flow_id, target.definition.result)
 
     @overload
-    def get_flow(self, flow: Flow[P, T], flow_id: str | uuid.UUID | None = None) -> FlowInstance[Flow[P, T]]: ...
+    def get_flow(
+        self, flow: Flow[P, T], flow_id: str | uuid.UUID | None = None
+    ) -> FlowInstance[Flow[P, T]]: ...
     @overload
-    def get_flow(self, flow: type[F], flow_id: str | uuid.UUID | None = None) -> FlowInstance[F]: ...
+    def get_flow(self, flow: Callable[..., F], flow_id: str | uuid.UUID | None = None) -> FlowInstance[F]: ...
     def get_flow(self, flow: Any, flow_id: Any = None) -> FlowInstance[Any]:
         """Return a flow instance of a class, an interface or a function, without an id a new one."""
         if not isinstance(flow, (type, Flow)):
-            raise UsageError(f"get_flow takes a class with flows or a @flow function, not {flow!r}.")
+            raise UsageError(
+                f"get_flow takes a class with flows or a @flow function, not {flow!r:.200}. Mark it."
+            )
         known = new_id(self._clock.now_ms()) if flow_id is None else checked_id(flow_id)
-        return FlowInstance(self, flow, known)
+        return FlowInstance[Any](self, cast("Any", flow), known)
 
     def handle(self, flow_id: str | uuid.UUID) -> FlowHandle[Any]:
         """Return the handle of a flow id; nothing is checked until it is asked for something."""
@@ -296,14 +309,15 @@ class Persistasaurus:
 
         Raises:
             ValueError: a datetime is naive, or a status unknown.
+            TypeError: an argument is of another type than its annotation says.
         """
         engine = self._engine_here("app.flows()")
         which = FlowFilter(
-            statuses=_statuses(status),
+            statuses=status_codes(status),
             names=self._names_of(engine, flow),
-            id_prefix=id_prefix,
-            created_from_ms=_instant_ms(created_after, "created_after"),
-            created_before_ms=_instant_ms(created_before, "created_before"),
+            id_prefix=checked_prefix(id_prefix),
+            created_from_ms=instant_ms(created_after, "created_after"),
+            created_before_ms=instant_ms(created_before, "created_before"),
         )
         return self._pages(engine, which)
 
@@ -322,6 +336,10 @@ class Persistasaurus:
             return None
         if isinstance(flow, Flow):
             return [flow._definition.name_in(flow._owner_class())]
+        if not isinstance(flow, str):
+            raise TypeError(
+                f"flow={flow!r:.60} is no flow. Give a function marked with @flow, or a flow's name."
+            )
         return [name for name in engine.store.names().values() if display_name(name) == flow]
 
     def _record(self, row: FlowRow) -> FlowRecord:
@@ -342,9 +360,9 @@ class Persistasaurus:
     def _reason_of(self, row: FlowRow) -> str | None:
         if row.reason is not None:
             return str(json.loads(row.reason).get("message", ""))
-        if row.status != PENDING or row.owner is not None or row.due_at_ms is None:
+        if row.status not in (PENDING, WAITING) or row.owner is not None or row.due_at_ms is None:
             return None
-        engine = self._engine_here("a handle's query")
+        engine = self._engine_here("A handle's query")
         if row.due_at_ms > engine.now_ms():
             return None
         name = display_name((row.class_name, row.method_name))
@@ -355,7 +373,7 @@ class Persistasaurus:
     # Writes of the handles.
 
     def _send(self, flow_id: str, name: str, payload: str) -> Future[Any]:
-        engine = self._engine_here("sending a signal")
+        engine = self._engine_here("handle.send()")
         check_size(payload, limit=self._settings.max_payload, what=f"The value for {name!r}")
         sent_at_ms = engine.now_ms()
         checksum = signal_checksum(flow_id, name, payload, sent_at_ms)
@@ -369,20 +387,3 @@ class Persistasaurus:
         order.answer.add_done_callback(lambda _: engine.kick())
         engine.committer.put(order)
         return order.answer
-
-
-def _statuses(status: Any) -> list[int] | None:
-    if status is None:
-        return None
-    given = [status] if isinstance(status, str) else list(status)
-    return [CODE_BY_STATUS[FlowStatus(one)] for one in given]
-
-
-def _instant_ms(value: datetime | None, what: str) -> int | None:
-    if value is None:
-        return None
-    if value.tzinfo is None:
-        raise ValueError(f"{what}={value!r} is naive: it names no instant. Give an aware datetime, as datetime.now(UTC).")
-    return round(value.timestamp() * 1000)
-
-

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -12,6 +11,20 @@ Duration = float | int | timedelta
 
 # 10,000 years in milliseconds: a later due time overflows `datetime`.
 LONGEST_MS = 10_000 * 366 * 86_400_000
+
+
+class Driven(Protocol):
+    """An entered app, as a clock that a test moves sees it; `Quiet` says what each does."""
+
+    @property
+    def ended(self) -> bool: ...
+    def kick(self) -> None: ...
+    def is_here(self) -> bool: ...
+    def look_through(self) -> None: ...
+    def counts(self) -> tuple[int, int]: ...
+    def at_rest(self) -> bool: ...
+    def next_due_ms(self) -> int | None: ...
+    def unfinished(self) -> list[str]: ...
 
 
 class Clock(Protocol):
@@ -25,8 +38,8 @@ class Clock(Protocol):
         """Return seconds that never step back and go on while the machine is suspended."""
         ...
 
-    def watch(self, moved: Callable[[], None]) -> None:
-        """Have `moved` called after each jump of a clock that a test moves."""
+    def drives(self, app: Driven) -> None:
+        """Take note of an app that goes by this clock, to wake it after a jump."""
         ...
 
 
@@ -36,7 +49,7 @@ class SystemClock:
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
-    def watch(self, moved: Callable[[], None]) -> None:
+    def drives(self, app: Driven) -> None:
         pass
 
     # CLOCK_BOOTTIME counts through a suspend, during which another host may take a lease over.
@@ -62,16 +75,17 @@ def to_ms(duration: Duration, what: str) -> int:
         micros = duration // timedelta(microseconds=1)
         ms = -(-micros // 1000)
     elif isinstance(duration, (int, float)) and not isinstance(duration, bool):
-        if not math.isfinite(duration):
+        if isinstance(duration, float) and not math.isfinite(duration):
             raise ValueError(f"{what} is {duration!r}. Give a finite number of seconds or a timedelta.")
-        ms = math.ceil(round(duration * 1000, 6))
+        # Within limits that no float's and no int's arithmetic leaves.
+        ms = math.ceil(round(max(-1.0, min(duration, LONGEST_MS)) * 1000, 6))
     else:
         kind = type(duration).__name__
-        raise TypeError(f"{what} is a {kind}. Give a number of seconds or a timedelta.")
+        raise TypeError(f"{what} is of type {kind}. Give a number of seconds or a timedelta.")
     if ms < 0:
-        raise ValueError(f"{what} is negative ({duration!r}). Time only goes forward: give zero or more.")
+        raise ValueError(f"{what} is negative ({duration!r:.60}). Time only goes forward: give zero or more.")
     if ms > LONGEST_MS:
-        raise ValueError(f"{what} is longer than 10,000 years ({duration!r}). Give a shorter one.")
+        raise ValueError(f"{what} is longer than 10,000 years ({duration!r:.60}). Give a shorter one.")
     return ms
 
 

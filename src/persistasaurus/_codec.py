@@ -16,9 +16,17 @@ from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from persistasaurus._complaint import complaint, first_line, named
+from persistasaurus._complaint import NO_FORM, complaint, first_line, named
 from persistasaurus._loss import find_loss, same
-from persistasaurus._plain import MAX_DEPTH, SCALARS, Finding, find_unplain, find_unwritable, is_plain
+from persistasaurus._plain import (
+    MAX_DEPTH,
+    MAX_DIGITS,
+    SCALARS,
+    Finding,
+    find_unplain,
+    find_unwritable,
+    is_plain,
+)
 from persistasaurus.errors import SerializationError
 
 if TYPE_CHECKING:
@@ -28,6 +36,9 @@ _UNANNOTATED = (inspect.Parameter.empty, Any, object, NoReturn)
 
 # A string is matched whole, so that a NaN within one is passed over; possessive, so linear.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|NaN|Infinity', re.DOTALL)
+
+# Anchored to the start of a run of digits, so linear.
+_LONG_RUN = re.compile(rb"(?<!\d)\d{%d}" % (MAX_DIGITS + 1))
 
 
 def value_codec(annotation: Any) -> ValueCodec:
@@ -95,7 +106,7 @@ class ValueCodec:
         self._adapter = adapter
         self._plain = is_unannotated(annotation)
 
-    def record(self, value: Any, *, what: str, root: str = "result") -> tuple[str, Any]:
+    def record(self, value: object, *, what: str, root: str = "result") -> tuple[str, Any]:
         """Return the value's JSON text and the value that this text reads back as.
 
         Raises:
@@ -132,7 +143,7 @@ class ValueCodec:
         """
         raw = self._dump(value, what, root)
         try:
-            _check_depth(raw)
+            _check_readable(raw)
         except ValueError as error:
             raise self._refusal(error, value, what, root) from error
         return raw.decode()
@@ -156,17 +167,22 @@ class ValueCodec:
     def validate(self, value: Any, *, what: str, root: str = "value") -> tuple[str, Any]:
         """Check a value that a caller handed in, strictly where Python is strict, and record it.
 
+        Values that are equal by their annotation give equal text.
+
         Raises:
             SerializationError: it is not what the annotation says (3 is no str), or cannot be recorded.
         """
         try:
-            return self.record(value, what=what, root=root)
+            text, decoded = self.record(value, what=what, root=root)
         except SerializationError:
             # The annotation's own validators may still turn it into something that survives.
-            checked = self._strictly(value)
-            if isinstance(checked, Exception) or checked is value:
+            checked, objection = self._strictly(value)
+            if objection or checked is value:
                 raise
-        return self.record(checked, what=what, root=root)
+            text, decoded = self.record(checked, what=what, root=root)
+        if self._adapter is not None and self._adapter.reorders:
+            text = self._dump(decoded, what, root).decode()
+        return text, decoded
 
     def from_json(self, text: str, *, what: str, root: str = "value") -> Any:
         """Return the value of JSON text from outside, in pydantic's usual JSON mode.
@@ -255,25 +271,35 @@ class ValueCodec:
         if finding := find_unwritable(value):
             cure = f"Replace it before it is {verb}, or keep it elsewhere and use an id."
             return SerializationError(f"{what} cannot be recorded: {finding.told(root)}. {cure}")
-        checked = self._strictly(value)
-        if not isinstance(checked, Exception):
-            reason = complaint(error, value, root=root)
-            return SerializationError(f"{what} cannot be recorded: {reason}. {_annotate(root)}")
-        reason = complaint(checked, value, root=root)
+        reason = complaint(self._objection(value) or error, value, root=root)
         cure = (
             f"{'Return' if root == 'result' else 'Pass'} what the annotation says, or change the annotation."
         )
+        if self._plain or reason.endswith(NO_FORM):
+            cure = _annotate(root)
         return SerializationError(f"{what} cannot be recorded: {reason}. {cure}")
 
-    def _strictly(self, value: Any) -> Any:
-        """Return the value that strict validation makes of it, or the exception with its objections."""
-        if self._adapter is None:
-            return value
+    def _objection(self, value: Any) -> Exception | None:
+        """Return what the reader holds against a value: unlike the writer it tells the place."""
+        objection = self._strictly(value)[1]
+        if objection is not None or self._adapter is None:
+            return objection
         try:
-            return self._adapter.check(value, strict=True)
+            # A model or dataclass that is one already is only looked into when it is read back.
+            self._adapter.load(self._adapter.dump(value, warnings=False), by_alias=False, by_name=True)
+        except Exception as error:  # noqa: BLE001
+            return error if type(error).__name__ == "ValidationError" else None
+        return None
+
+    def _strictly(self, value: Any) -> tuple[Any, Exception | None]:
+        """Return what strict validation makes of a value, and its objection if it has one."""
+        if self._adapter is None:
+            return value, None
+        try:
+            return self._adapter.check(value, strict=True), None
         # Validators are foreign code and raise what they like.
         except Exception as error:  # noqa: BLE001
-            return error
+            return value, error
 
 
 @lru_cache(maxsize=1024)
@@ -301,9 +327,9 @@ def _check_finite(raw: bytes) -> None:
         raise ValueError("the text holds NaN or infinity, which JSON cannot hold")
 
 
-def _check_depth(raw: bytes) -> None:
-    """Refuse a text that the parser would stop in; pydantic writes a little deeper than it reads."""
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:
+def _check_readable(raw: bytes) -> None:
+    """Refuse a text that the parser stops in; pydantic writes deeper nests and longer integers."""
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH or (len(raw) > MAX_DIGITS and _LONG_RUN.search(raw)):
         from pydantic_core import from_json  # noqa: PLC0415 (as in prepare)
 
         from_json(raw)

@@ -11,6 +11,8 @@ from typing import Any
 
 from persistasaurus._plain import MAX_DEPTH, Kind, Trail, a, place
 
+NO_FORM = "which has no JSON form"
+
 _UNEXPECTED = re.compile(r"Expected `(?P<expected>[^`]+)`.*?input_type=(?P<found>\w+)", re.DOTALL)
 
 # Errors of strict mode that are none in Python, where a bool is an int and an int will do for a float.
@@ -125,5 +127,5 @@ def _unwritten(text: str, root: str) -> str | None:
     if "invalid utf-8" in text:
         return f"{subject} holds bytes that its model writes as text (set ser_json_bytes and val_json_bytes)"
     if found := re.search(r"unknown type: <class '([^']+)'>", text):
-        return f"{subject} holds an object of class {found[1]}, which has no JSON form"
+        return f"{subject} holds an object of class {found[1]}, {NO_FORM}"
     return None

@@ -18,6 +18,7 @@ import traceback
 from types import TracebackType
 from typing import Any
 
+from persistasaurus._plain import TOO_LARGE
 from persistasaurus._rebuild import guarded, instance_dict, rebuild, remember, slots, source_file
 from persistasaurus.errors import FlowFailed, SerializationError
 
@@ -32,7 +33,6 @@ NODE_CAP = 64
 
 _FRAMES = 60
 _NESTING = 32
-_TOO_MANY_DIGITS = 10**4300
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -162,7 +162,7 @@ def _number(value: Any) -> Any:
     """Return None, a bool or a number as JSON can hold it; NaN and infinity as text."""
     if type(value) is float:
         return value if math.isfinite(value) else str(value)
-    if value is None or type(value) is bool or (type(value) is int and abs(value) < _TOO_MANY_DIGITS):
+    if value is None or type(value) is bool or (type(value) is int and abs(value) < TOO_LARGE):
         return value
     raise _NotPlainError
 

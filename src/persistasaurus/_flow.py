@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
+from uuid import UUID
 
 from persistasaurus._clock import Duration, to_ms
 from persistasaurus._engine.registry import (
     FlowDefinition,
     StepDefinition,
     Target,
+    check_in_class,
     check_markable,
     check_name,
     define,
@@ -21,15 +23,17 @@ from persistasaurus._engine.registry import (
 from persistasaurus._engine.retry import ONCE, Retry
 from persistasaurus._engine.scope import running_flow
 from persistasaurus._future import StepFuture
+from persistasaurus._ids import LONGEST_NAME, is_name
 from persistasaurus.errors import UsageError
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 S = TypeVar("S")
-R = TypeVar("R", covariant=True)
+T = TypeVar("T")
+R_co = TypeVar("R_co", covariant=True)
 
 
-class _Marked(Generic[P, R]):
+class _Marked(Generic[P, R_co]):
     """What flows and steps share: a definition, and the instance or class it was reached through."""
 
     _definition: Any
@@ -64,7 +68,7 @@ class _Marked(Generic[P, R]):
         return f"<{kind} {self._definition.function.__qualname__}>"
 
 
-class Step(_Marked[P, R]):
+class Step(_Marked[P, R_co]):
     """A function marked by `@step`. Inside a flow its outcome is recorded, elsewhere it is plain."""
 
     _definition: StepDefinition
@@ -77,13 +81,19 @@ class Step(_Marked[P, R]):
         super().__set_name__(owner, name)
         define_step(self._definition)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         run = running_flow()
         if run is None:
-            return self._plain(args, kwargs)  # type: ignore[no-any-return]
-        return run.call_step(self._definition, self._receiver(), args, kwargs)  # type: ignore[no-any-return]
+            plain: R_co = self._plain(args, kwargs)
+            return plain
+        value: R_co = run.call_step(self._definition, self._receiver(), args, kwargs)
+        return value
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> StepFuture[Any]:
+    @overload
+    def submit(self: Step[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> StepFuture[T]: ...
+    @overload
+    def submit(self: Step[P, T], *args: P.args, **kwargs: P.kwargs) -> StepFuture[T]: ...
+    def submit(self, *args: Any, **kwargs: Any) -> StepFuture[Any]:
         """Run the step beside the flow's own code and return a future of its outcome.
 
         `await` it in an async flow, call `.result()` in a sync one. It also lets an async flow use a
@@ -98,23 +108,27 @@ class Step(_Marked[P, R]):
     def _receiver(self) -> Any:
         definition = self._definition
         if definition.is_method and self._instance is None:
+            check_in_class(definition, "step")
             name = definition.function.__qualname__
-            raise UsageError(f"The step {name!r} is a method: call it on an instance, as in `self.{definition.attribute}()`.")
+            raise UsageError(
+                f"The step {name!r} is a method: call it on an instance, as in "
+                f"`self.{definition.attribute}()`."
+            )
         return self._instance
 
     @overload
-    def __get__(self: Step[Concatenate[S, Q], R], instance: None, owner: type[S]) -> Step[Q, R]: ...
+    def __get__(self: Step[Concatenate[S, Q], R_co], instance: None, owner: type[S]) -> Step[Q, R_co]: ...
     @overload
-    def __get__(self: Step[Concatenate[S, Q], R], instance: S, owner: Any) -> Step[Q, R]: ...
+    def __get__(self: Step[Concatenate[S, Q], R_co], instance: S, owner: Any) -> Step[Q, R_co]: ...
     def __get__(self, instance: Any, owner: Any) -> Any:
         return self._bound(instance, owner)
 
 
-class Flow(_Marked[P, R]):
+class Flow(_Marked[P, R_co]):
     """A function marked by `@flow`. Start it with `app.start` or `app.run`; inside a flow it is a child."""
 
     _definition: FlowDefinition
-    _flow_id: Any = None
+    _flow_id: str | UUID | None = None
 
     def __init__(self, definition: FlowDefinition) -> None:
         self._definition = definition
@@ -124,20 +138,26 @@ class Flow(_Marked[P, R]):
         super().__set_name__(owner, name)
         define(Target(self._definition, owner))
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         run = running_flow()
         if run is None:
-            return self._plain(args, kwargs)  # type: ignore[no-any-return]
-        return run.call_flow(self._target(run), args, kwargs)  # type: ignore[no-any-return]
+            plain: R_co = self._plain(args, kwargs)
+            return plain
+        result: R_co = run.call_flow(self._target(run), args, kwargs)
+        return result
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> StepFuture[Any]:
+    @overload
+    def submit(self: Flow[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> StepFuture[T]: ...
+    @overload
+    def submit(self: Flow[P, T], *args: P.args, **kwargs: P.kwargs) -> StepFuture[T]: ...
+    def submit(self, *args: Any, **kwargs: Any) -> StepFuture[Any]:
         """Start a child flow and return a future of its outcome."""
         run = running_flow()
         if run is None:
             return StepFuture.outside(lambda: self._plain(args, kwargs), is_async=self._definition.is_async)
         return StepFuture(run, run.submit_flow(self._target(run), args, kwargs))
 
-    def options(self, *, flow_id: Any = None) -> Flow[P, R]:
+    def options(self, *, flow_id: str | UUID | None = None) -> Flow[P, R_co]:
         """Return a copy of the flow that `app.start` and `app.run` start under this flow id."""
         copy = self._bound(self._instance, self._owner)
         copy._flow_id = flow_id
@@ -153,17 +173,17 @@ class Flow(_Marked[P, R]):
         return self._owner or self._definition.owner
 
     @overload
-    def __get__(self: Flow[Concatenate[S, Q], R], instance: None, owner: type[S]) -> Flow[Q, R]: ...
+    def __get__(self: Flow[Concatenate[S, Q], R_co], instance: None, owner: type[S]) -> Flow[Q, R_co]: ...
     @overload
-    def __get__(self: Flow[Concatenate[S, Q], R], instance: S, owner: Any) -> Flow[Q, R]: ...
+    def __get__(self: Flow[Concatenate[S, Q], R_co], instance: S, owner: Any) -> Flow[Q, R_co]: ...
     def __get__(self, instance: Any, owner: Any) -> Any:
         return self._bound(instance, owner)
 
 
 @overload
-def flow(function: Callable[P, R], /) -> Flow[P, R]: ...
+def flow(function: Callable[P, R_co], /) -> Flow[P, R_co]: ...
 @overload
-def flow(*, name: str | None = None) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+def flow(*, name: str | None = None) -> Callable[[Callable[P, R_co]], Flow[P, R_co]]: ...
 def flow(function: Callable[..., Any] | None = None, /, *, name: str | None = None) -> Any:
     """Mark a function or method, sync or async, as a flow.
 
@@ -176,9 +196,12 @@ def flow(function: Callable[..., Any] | None = None, /, *, name: str | None = No
         UsageError: it is a generator, a lambda, or no function.
         DuplicateNameError: a function of another module has the name.
     """
-    if function is None:
-        return lambda marked: _mark_flow(marked, name, sys._getframe(1).f_locals)
-    return _mark_flow(function, name, sys._getframe(1).f_locals)
+    near = sys._getframe(1).f_locals
+
+    def mark(marked: Callable[..., Any]) -> Flow[Any, Any]:
+        return _mark_flow(marked, name, near)
+
+    return mark if function is None else mark(function)
 
 
 def _mark_flow(function: Callable[..., Any], name: str | None, near: Mapping[str, Any]) -> Flow[Any, Any]:
@@ -194,7 +217,7 @@ def _mark_flow(function: Callable[..., Any], name: str | None, near: Mapping[str
 
 
 @overload
-def step(function: Callable[P, R], /) -> Step[P, R]: ...
+def step(function: Callable[P, R_co], /) -> Step[P, R_co]: ...
 @overload
 def step(
     *,
@@ -202,7 +225,7 @@ def step(
     retry: Retry | None = None,
     timeout: Duration | None = None,
     name: str | None = None,
-) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+) -> Callable[[Callable[P, R_co]], Step[P, R_co]]: ...
 def step(
     function: Callable[..., Any] | None = None,
     /,
@@ -230,8 +253,12 @@ def step(
 
     def mark(marked: Callable[..., Any]) -> Step[Any, Any]:
         check_markable(marked, "step")
+        if retry is not None and not isinstance(retry, Retry):
+            raise UsageError(f"@step(retry={retry!r:.60}): give a Retry, as in retry=Retry(attempts=3).")
         described = _described(marked, name, near)
-        definition = StepDefinition(**described, retry=retry or ONCE, delay_ms=delay_ms, timeout_ms=timeout_ms)
+        definition = StepDefinition(
+            **described, retry=retry or ONCE, delay_ms=delay_ms, timeout_ms=timeout_ms
+        )
         if not definition.is_method:
             define_step(definition)
         return Step(definition)
@@ -240,8 +267,11 @@ def step(
 
 
 def _described(function: Callable[..., Any], name: str | None, near: Mapping[str, Any]) -> dict[str, Any]:
-    if name is not None and (not isinstance(name, str) or not name or "\0" in name):
-        raise UsageError(f"name={name!r}: give a text of one or more characters without NUL.")
+    if name is not None and not is_name(name):
+        raise UsageError(
+            f"name={name!r:.60}: no database can keep it. Give a text of 1 to {LONGEST_NAME} characters "
+            "without NUL or lone surrogates."
+        )
     where = function.__qualname__.rpartition("<locals>.")[2]
     return {
         "function": function,
@@ -255,6 +285,8 @@ def _described(function: Callable[..., Any], name: str | None, near: Mapping[str
 def _local_names(function: Callable[..., Any], near: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the names around a function whose annotations are texts, to look local classes up in."""
     annotations = getattr(function, "__annotations__", {})
-    if near is getattr(function, "__globals__", None) or not any(isinstance(a, str) for a in annotations.values()):
+    if near is getattr(function, "__globals__", None) or not any(
+        isinstance(a, str) for a in annotations.values()
+    ):
         return None
     return near

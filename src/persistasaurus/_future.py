@@ -25,7 +25,7 @@ class StepFuture(Generic[T]):
     def __init__(self, run: Run | None, operation: Operation | None) -> None:
         self._run = run
         self._operation = operation
-        self._call: Callable[[], Any] | None = None
+        self._call: Any = None
 
     @classmethod
     def outside(cls, call: Callable[[], Any], *, is_async: bool) -> StepFuture[Any]:
@@ -49,38 +49,39 @@ class StepFuture(Generic[T]):
 
         Raises:
             TimeoutError: the outcome did not come in time.
-            WrongContextError: called in an async flow before it is done; `await` the future there.
+            WrongContextError: called in an async flow before it is done; `await` the future there. Or called
+                outside of the flow that the future belongs to.
         """
+        timeout_ms = None if timeout is None else to_ms(timeout, "the timeout of result()")
         if self._run is None or self._operation is None:
-            return self._call()  # type: ignore[misc, no-any-return]
+            return self._call()  # type: ignore[no-any-return]
         operation = self._operation
-        if isinstance(self._run, AsyncRun):
+        run = _here(self._run)
+        if isinstance(run, AsyncRun):
             if operation.done:
                 return operation.future.result()  # type: ignore[no-any-return]
             raise WrongContextError("`.result()` would block this async flow: `await` the future instead.")
-        run = _here(self._run)
-        if timeout is not None and not operation.done:
-            timer = run.timer(to_ms(timeout, "the timeout of result()"))
+        if timeout_ms is not None and not self.done():
+            timer = run.timer(timeout_ms)
             run.block_any([operation, timer])
             if not operation.done:
                 raise TimeoutError("The step's outcome did not come within the timeout.")
-            run.forget_timer(timer)
+            run.forget(timer)
         return run.block(operation)  # type: ignore[no-any-return]
 
     def __await__(self) -> Generator[Any, Any, T]:
-        if self._run is None:
-            called = self._call()  # type: ignore[misc]
-            if not hasattr(called, "__await__"):
-                return _given(called)
-            return called.__await__()  # type: ignore[no-any-return]
-        if not isinstance(self._run, AsyncRun):
+        if self._run is None or self._operation is None:
+            called = self._call()
+            return called.__await__() if hasattr(called, "__await__") else _given(called)
+        run = _here(self._run)
+        if not isinstance(run, AsyncRun):
             raise WrongContextError("`await` on a step's future in a sync flow: use `.result()`.")
-        return self._run.await_operation(self._operation)  # type: ignore[arg-type]
+        return run.await_operation(self._operation)
 
 
 def _given(value: Any) -> Generator[Any, Any, Any]:
+    yield from ()
     return value
-    yield
 
 
 class Waited(NamedTuple):
@@ -96,22 +97,27 @@ def wait(
     """Wait in a sync flow until all of the futures are done, or the first, or `timeout` is over.
 
     `return_when` is one of `concurrent.futures`' ALL_COMPLETED, FIRST_COMPLETED and FIRST_EXCEPTION.
-    The timeout (seconds or `timedelta`) is a durable timer; what is done when it is over is the same on replay.
+    The timeout (seconds or `timedelta`) is a durable timer; what is done when it is over is the same on
+    replay.
     """
     given = list(futures)
     if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
-        raise UsageError(f"wait(return_when={return_when!r}): give ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION.")
+        raise UsageError(
+            f"wait(return_when={return_when!r}): give ALL_COMPLETED, FIRST_COMPLETED or FIRST_EXCEPTION."
+        )
     run, operations = _of_one_run(given, "wait")
     timer = None if timeout is None else run.timer(to_ms(timeout, "the timeout of wait()"))
     while not _is_enough(operations, return_when) and not (timer is not None and timer.done):
         open_ones = [operation for operation in operations if not operation.done]
         run.block_any(open_ones if timer is None else [*open_ones, timer])
     if timer is not None:
-        run.forget_timer(timer)
+        run.forget(timer)
     return Waited([f for f in given if f.done()], [f for f in given if not f.done()])
 
 
-def as_completed(futures: Iterable[StepFuture[T]], timeout: Duration | None = None) -> Iterator[StepFuture[T]]:
+def as_completed(
+    futures: Iterable[StepFuture[T]], timeout: Duration | None = None
+) -> Iterator[StepFuture[T]]:
     """Yield the futures of a sync flow in the order in which they end, the same order on replay.
 
     Raises:
@@ -132,7 +138,7 @@ def as_completed(futures: Iterable[StepFuture[T]], timeout: Duration | None = No
         open_ones = [future._operation for future in left if future._operation is not None]
         run.block_any(open_ones if timer is None else [*open_ones, timer])
     if timer is not None:
-        run.forget_timer(timer)
+        run.forget(timer)
 
 
 def _is_enough(operations: Sequence[Operation], return_when: str) -> bool:
@@ -152,12 +158,20 @@ def _of_one_run(futures: Sequence[StepFuture[Any]], call: str) -> tuple[SyncRun,
     operations: list[Operation] = []
     for future in futures:
         if not isinstance(future, StepFuture) or future._run is not run or future._operation is None:
-            raise WrongContextError(f"`{call}` takes futures that this flow got from `submit`, not {future!r}.")
+            raise WrongContextError(
+                f"`{call}` takes futures that this flow got from `submit`, not {future!r:.200}. Submit the "
+                "step in this "
+                "flow."
+            )
         operations.append(future._operation)
     return run, operations
 
 
-def _here(run: Run) -> SyncRun:
-    if running_flow() is not run or not isinstance(run, SyncRun):
-        raise WrongContextError("A step's future belongs to the flow that submitted it; read it there.")
-    return run
+def _here(run: Run) -> SyncRun | AsyncRun:
+    if running_flow() is run and isinstance(run, (SyncRun, AsyncRun)):
+        return run
+    raise WrongContextError(
+        f"A future of flow {run.flow_id!r} was read outside of it, where the moment of its outcome is not "
+        "recorded. "
+        "Read it in the flow that submitted the step, and return the value."
+    )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Generator
+import threading
+from collections.abc import Generator
 from concurrent.futures import Future
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from persistasaurus._clock import Duration, instant, to_ms
 from persistasaurus._codec import value_codec
@@ -15,11 +16,18 @@ from persistasaurus._engine.history import verify_outcome
 from persistasaurus._engine.recovery import retry
 from persistasaurus._engine.registry import StepDefinition, display_name
 from persistasaurus._engine.results import Outcome, outcome_of
-from persistasaurus._engine.signals import Signal, known_signal
+from persistasaurus._engine.signals import Signal, check_signal_name, known_signal
 from persistasaurus._failure import rebuild_failure
 from persistasaurus._flow import Step
-from persistasaurus._model import CANCELLED, COMPLETE, FAILED, PENDING, STATUS_BY_CODE
-from persistasaurus._model import FlowRecord, FlowStatus, StepRecord
+from persistasaurus._model import (
+    CANCELLED,
+    COMPLETE,
+    FAILED,
+    STATUS_BY_CODE,
+    FlowRecord,
+    FlowStatus,
+    StepRecord,
+)
 from persistasaurus._store.base import FlowRow, StepRow
 from persistasaurus.errors import (
     DamagedRecordError,
@@ -32,7 +40,6 @@ from persistasaurus.errors import (
     PersistasaurusError,
     SerializationError,
     UsageError,
-    WrongContextError,
 )
 
 if TYPE_CHECKING:
@@ -77,7 +84,10 @@ class FlowHandle(Generic[T]):
         future, outcome = self._wait()
         if outcome is None:
             try:
-                outcome = future.result(None if timeout_ms is None else timeout_ms / 1000)
+                # A lock's wait has an end of its own, some 292 years.
+                outcome = future.result(
+                    None if timeout_ms is None else min(timeout_ms / 1000, threading.TIMEOUT_MAX)
+                )
             except TimeoutError:
                 raise self._late(timeout) from None
             finally:
@@ -103,7 +113,9 @@ class FlowHandle(Generic[T]):
         return self.result_async().__await__()
 
     def _late(self, timeout: Duration | None) -> TimeoutError:
-        return TimeoutError(f"Flow {self.flow_id!r} has not ended within {timeout}. It goes on; ask again later.")
+        return TimeoutError(
+            f"Flow {self.flow_id!r} has not ended within {timeout}. It goes on; ask again later."
+        )
 
     def _wait(self) -> tuple[Future[Outcome], Outcome | None]:
         """Begin to wait, then look: what ends between the two is not missed."""
@@ -131,7 +143,7 @@ class FlowHandle(Generic[T]):
             raise FlowCancelled(f"Flow {self.flow_id!r} was cancelled.")
         if outcome.status == FAILED:
             error = rebuild_failure(outcome.error or "{}", missing=FlowFailed)
-            error.add_note(f"Flow {self.flow_id!r} failed.")
+            error.add_note(_origin(self.flow_id, outcome.error))
             raise error
         raise _reason(self.flow_id, outcome.reason)
 
@@ -145,9 +157,11 @@ class FlowHandle(Generic[T]):
     # Looking.
 
     def _row(self) -> FlowRow:
-        row = self._app._engine_here("a handle's query").store.find(self.flow_id)
+        row = self._app._engine_here("A handle's query").store.find(self.flow_id)
         if row is None:
-            raise FlowNotFound(f"No flow has the id {self.flow_id!r} in this store. Check the id and the database.")
+            raise FlowNotFound(
+                f"No flow has the id {self.flow_id!r} in this store. Check the id and the database."
+            )
         return row
 
     def status(self) -> FlowStatus:
@@ -162,11 +176,19 @@ class FlowHandle(Generic[T]):
         """Return the flow's execution log in the order of the steps, without the flow itself (step 0)."""
         engine = self._app._engine_here("handle.steps()")
         history = engine.store.load(self._row().flow_key)
-        return [] if history is None else [_step_record(row, engine.name_of(row.name_id)) for row in history.steps]
+        return (
+            []
+            if history is None
+            else [_step_record(row, engine.names.of(row.name_id)) for row in history.steps]
+        )
 
     # Acting.
 
-    def send(self, signal: Signal[V] | str, value: V | Any = None) -> None:
+    @overload
+    def send(self, signal: Signal[V], value: V) -> None: ...
+    @overload
+    def send(self, signal: str, value: Any = None) -> None: ...
+    def send(self, signal: Signal[Any] | str, value: Any = None) -> None:
         """Send a signal; durable once this returns, whether or not the flow exists or waits.
 
         With a `Signal` the value is validated against its type before anything is recorded. By name the
@@ -178,12 +200,16 @@ class FlowHandle(Generic[T]):
         name, payload = _signal_payload(signal, value)
         self._app._send(self.flow_id, name, payload).result()
 
-    async def send_async(self, signal: Signal[V] | str, value: V | Any = None) -> None:
+    @overload
+    async def send_async(self, signal: Signal[V], value: V) -> None: ...
+    @overload
+    async def send_async(self, signal: str, value: Any = None) -> None: ...
+    async def send_async(self, signal: Signal[Any] | str, value: Any = None) -> None:
         """Like `send`, for async code."""
         name, payload = _signal_payload(signal, value)
         await asyncio.wrap_future(self._app._send(self.flow_id, name, payload))
 
-    def resume(self, step: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+    def resume(self, step: Step[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         """Resume a step that the flow waits for, or will wait for, with the step's own arguments.
 
         Durable once this returns. It may come before the wait and before the flow exists.
@@ -195,14 +221,16 @@ class FlowHandle(Generic[T]):
         name, payload = self._resume_payload(step, args, kwargs)
         self._app._send(self.flow_id, name, payload).result()
 
-    async def resume_async(self, step: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+    async def resume_async(self, step: Step[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         """Like `resume`, for async code."""
         name, payload = await asyncio.to_thread(self._resume_payload, step, args, kwargs)
         await asyncio.wrap_future(self._app._send(self.flow_id, name, payload))
 
     def _resume_payload(self, step: Any, args: Any, kwargs: Any) -> tuple[str, str]:
         if not isinstance(step, Step):
-            raise UsageError(f"resume takes a step and its arguments, as in resume(Signup.confirm, ...), not {step!r}.")
+            raise UsageError(
+                f"resume takes a step and its arguments, as in resume(Signup.confirm, ...), not {step!r}."
+            )
         definition = step._definition
         self._check_own(definition)
         return definition.signal_name, _arguments(definition, args, kwargs)
@@ -210,7 +238,9 @@ class FlowHandle(Generic[T]):
     def _check_own(self, definition: StepDefinition) -> None:
         """Refuse a step that this flow cannot be waiting for."""
         row = self._app._engine_here("handle.resume()").store.find(self.flow_id)
-        target = self._app._registry.known().get((row.class_name, row.method_name)) if row is not None else None
+        target = (
+            self._app._registry.known().get((row.class_name, row.method_name)) if row is not None else None
+        )
         if row is None or target is None:
             return
         owner, step_owner = target.owner, definition.owner
@@ -219,12 +249,15 @@ class FlowHandle(Generic[T]):
         if definition.function.__module__ == target.definition.function.__module__:
             return
         raise FlowNotWaiting(
-            f"Flow {self.flow_id!r} ({display_name(target.name)}) never waits for {display_name(definition.log_name)!r}: "
+            f"Flow {self.flow_id!r} ({display_name(target.name)}) never waits for "
+            f"{display_name(definition.log_name)!r}: "
             "the step belongs neither to its class nor to its module. Resume one of its own steps."
         )
 
     def cancel(self) -> None:
-        """Ask the flow to end; durable once this returns. Its cleanup steps still run, its children are cancelled.
+        """Ask the flow to end; durable once this returns.
+
+        Its cleanup steps still run, its children are cancelled.
 
         Cancelling a flow that has ended changes nothing.
 
@@ -252,8 +285,7 @@ class FlowHandle(Generic[T]):
         history = engine.store.load(self._row().flow_key)
         if history is None:
             return
-        for step in retry(engine.store, history, engine.now_ms()):
-            self._app.handle(f"{self.flow_id}/{step}").retry()
+        retry(engine.store, history, engine.now_ms())
         engine.kick()
 
     async def retry_async(self) -> None:
@@ -276,8 +308,11 @@ class FlowHandle(Generic[T]):
 def _signal_payload(signal: Any, value: Any) -> tuple[str, str]:
     if isinstance(signal, Signal):
         return signal.name, signal.codec.validate(value, what=f"The value of signal {signal.name!r}")[0]
-    if not isinstance(signal, str) or not signal or "\0" in signal:
-        raise UsageError(f"send takes a Signal or a signal's name, not {signal!r}.")
+    if not isinstance(signal, str):
+        raise UsageError(
+            f"send takes a Signal or a signal's name, as in send('approval', ...), not {signal!r:.60}."
+        )
+    check_signal_name(signal)
     known = known_signal(signal)
     what = f"The value of signal {signal!r}"
     text = value_codec(Any).encode(value, what=what)
@@ -288,7 +323,15 @@ def _signal_payload(signal: Any, value: Any) -> tuple[str, str]:
 
 def _arguments(definition: StepDefinition, args: Any, kwargs: Any) -> str:
     codec = definition.arguments
-    return codec.validate(codec.bind(args, kwargs), what=f"step {definition.log_name[1]!r}")[0]
+    return codec.validate(codec.bind(args, kwargs), what=f"The input of step {definition.log_name[1]!r}")[0]
+
+
+def _origin(flow_id: str, text: str | None) -> str:
+    """Return in which flow, and at which steps, a recorded failure came up."""
+    record = json.loads(text or "{}")
+    numbered = zip(record.get("steps", []), record.get("step_names", []), strict=False)
+    steps = ", ".join(f"step {number} ({name})" for number, name in numbered)
+    return f"Flow {flow_id!r} ({record.get('flow', 'unknown')}) failed{' at ' if steps else ''}{steps}."
 
 
 def _reason(flow_id: str, text: str | None) -> PersistasaurusError:

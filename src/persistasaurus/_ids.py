@@ -1,4 +1,4 @@
-"""Flow ids: what is one, and how a new one is made."""
+"""Flow ids and names: what is one, and how a new id is made."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import secrets
 import uuid
 from typing import Any
 
+from persistasaurus._plain import a
 from persistasaurus.errors import InvalidFlowIdError
 
 LONGEST = 512
+LONGEST_NAME = 256
 
 
-def checked_id(value: Any) -> str:
+def checked_id(value: object) -> str:
     """Return a flow id as text.
 
     Raises:
@@ -20,12 +22,33 @@ def checked_id(value: Any) -> str:
     if isinstance(value, uuid.UUID):
         return str(value)
     if not isinstance(value, str):
-        raise InvalidFlowIdError(f"A flow id is a text or a UUID, not a {type(value).__name__}.")
+        raise InvalidFlowIdError(f"A flow id is a text or a UUID, not {a(type(value))}. Give str(...) of it.")
     if not 1 <= len(value) <= LONGEST:
-        raise InvalidFlowIdError(f"A flow id has 1 to {LONGEST} characters; this one has {len(value)}.")
-    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise InvalidFlowIdError(f"The flow id {value!r} holds a NUL or a lone surrogate, which no database can store.")
+        raise InvalidFlowIdError(
+            f"A flow id has 1 to {LONGEST} characters; this one has {len(value)}. Give the key of your own "
+            "that "
+            "names the instance, or a hash of it, or leave it out for a new id."
+        )
+    if not is_storable(value):
+        raise InvalidFlowIdError(
+            f"The flow id {value!r:.60} holds a NUL or a lone surrogate, which no database can store. "
+            "Give one of valid text."
+        )
     return value
+
+
+def is_name(value: Any) -> bool:
+    """Whether a flow, a step or a signal may be called so."""
+    return isinstance(value, str) and 1 <= len(value) <= LONGEST_NAME and is_storable(value)
+
+
+def is_storable(text: str) -> bool:
+    """Whether every database can hold the text: it has no NUL and no lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def new_id(now_ms: int) -> str:

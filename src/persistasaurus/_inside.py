@@ -5,7 +5,6 @@ from __future__ import annotations
 import random as _random
 import time
 import uuid as _uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -18,7 +17,7 @@ from persistasaurus.errors import UsageError, WrongContextError
 R = TypeVar("R")
 
 
-def wait_for(step: Callable[..., R], timeout: Duration | None = None) -> R:
+def wait_for(step: Step[..., R], timeout: Duration | None = None) -> R:
     """Wait until somebody resumes `step` with its arguments, then run it and return what it returns.
 
     It has the step's colour: `await wait_for(self.confirm)` for an async one. A resume that came before
@@ -35,7 +34,8 @@ def wait_for(step: Callable[..., R], timeout: Duration | None = None) -> R:
     run = running_flow()
     if run is None:
         raise WrongContextError("wait_for was called outside of a flow. Only a flow waits.")
-    return run.wait_for(step._definition, step._receiver(), timeout_ms)  # type: ignore[no-any-return]
+    waited: R = run.wait_for(step._definition, step._receiver(), timeout_ms)
+    return waited
 
 
 def sleep(duration: Duration) -> None:
@@ -72,7 +72,7 @@ def random() -> float:
 def rng() -> _random.Random:
     """Return a random number generator; in a flow one that yields the same on replay."""
     run = running_flow()
-    seed = _random.getrandbits(62) if run is None else run.rng().getrandbits(62)  # noqa: S311 - no secret
+    seed = _random.getrandbits(62) if run is None else run.rng().getrandbits(62)
     return _random.Random(seed)  # noqa: S311 - no secret
 
 

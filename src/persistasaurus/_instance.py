@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from persistasaurus._engine.registry import known_step
 from persistasaurus._flow import Flow, Step
 from persistasaurus._handle import FlowHandle, _arguments
-from persistasaurus._model import FAILED, Kind
-from persistasaurus._model import PENDING, WAITING
+from persistasaurus._model import FAILED, WAITING, Kind
 from persistasaurus.errors import FlowNotWaiting, UsageError
 
 if TYPE_CHECKING:
     from persistasaurus._app import Persistasaurus
     from persistasaurus._engine.registry import StepDefinition
+    from persistasaurus._store.base import StepRow
 
 F = TypeVar("F")
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class FlowInstance(Generic[F]):
     @overload
     def run(self, call: Callable[[F], T]) -> T: ...
     def run(self, call: Callable[[F], Any]) -> Any:
-        """Run the flow under this id and return its result; one that failed before goes on at its failed step.
+        """Run the flow under this id and return its result; a failed one goes on at its failed step.
 
         Raises:
             FlowConflict: the id belongs to another flow or another input.
@@ -43,11 +43,19 @@ class FlowInstance(Generic[F]):
         self._app._engine_here("FlowInstance.run()", cure="await instance.run_async(...)")
         return self._start(call).result()
 
+    @overload
+    async def run_async(self, call: Callable[[F], Coroutine[Any, Any, T]]) -> T: ...
+    @overload
+    async def run_async(self, call: Callable[[F], T]) -> T: ...
     async def run_async(self, call: Callable[[F], Any]) -> Any:
         """Like `run`, for async code: returns the result."""
         handle = await asyncio.to_thread(self._start, call)
         return await handle
 
+    @overload
+    def start(self, call: Callable[[F], Coroutine[Any, Any, T]]) -> FlowHandle[T]: ...
+    @overload
+    def start(self, call: Callable[[F], T]) -> FlowHandle[T]: ...
     def start(self, call: Callable[[F], Any]) -> FlowHandle[Any]:
         """Like `run`, but return a handle once the start is durable."""
         return self._start(call)
@@ -99,18 +107,23 @@ class FlowInstance(Generic[F]):
         handle = self.handle
         engine = self._app._engine_here("signal_resume()")
         history = engine.store.load(handle._row().flow_key)
-        rows = [] if history is None else history.steps
-        waiting = [row for row in rows if row.kind == Kind.WAIT_FOR and row.status == WAITING and row.event is None]
-        names = [engine.name_of(row.name_id) for row in waiting]
+        rows: Sequence[StepRow] = () if history is None else history.steps
+        waiting = [
+            row for row in rows if row.kind == Kind.WAIT_FOR and row.status == WAITING and row.event is None
+        ]
+        names = [engine.names.of(row.name_id) for row in waiting]
         if len(names) != 1:
             found = ", ".join(sorted(name[1] for name in names)) or "none"
             raise FlowNotWaiting(
-                f"Flow {self.flow_id!r} waits for {found}; signal_resume needs exactly one step that it waits for. "
+                f"Flow {self.flow_id!r} waits for {found}; signal_resume needs exactly one step that it "
+                "waits for. "
                 "Use resume(lambda f: ...) to name the step, which may also come before the wait."
             )
         definition = known_step(names[0])
         if definition is None:
-            raise FlowNotWaiting(f"The step {names[0][1]!r} is not defined in this process: import its module first.")
+            raise FlowNotWaiting(
+                f"The step {names[0][1]!r} is not defined in this process: import its module first."
+            )
         return definition
 
     def _recorded(self, call: Callable[[F], Any], kind: type) -> tuple[Any, Any, Any]:
@@ -118,16 +131,22 @@ class FlowInstance(Generic[F]):
         calls: list[tuple[Any, Any, Any]] = []
         if isinstance(self._flow, Flow):
             given = self._flow
-            call(_Recorder(lambda name: given if name is None else None, calls))  # type: ignore[arg-type]
+            recorder = _Recorder(lambda name: given if name is None else None, calls)
         else:
             owner = self._app._registry.implementation(self._flow)
-            call(_Recorder(lambda name: getattr(owner, name or "__call__", None), calls))  # type: ignore[arg-type]
+            recorder = _Recorder(lambda name: getattr(owner, name or "__call__", None), calls)
+        call(cast("F", recorder))
         if len(calls) != 1:
-            raise UsageError(f"The lambda called {len(calls)} methods; it must call one, as in `lambda f: f.sign_up(...)`.")
+            raise UsageError(
+                f"The lambda called {len(calls)} methods; it must call one, as in `lambda f: f.sign_up(...)`."
+            )
         called, args, kwargs = calls[0]
         if not isinstance(called, kind):
             word = kind.__name__.lower()
-            raise UsageError(f"The lambda must call a {word} of the flow's class, a method marked with @{word}; got {called!r}.")
+            raise UsageError(
+                f"The lambda must call a {word} of the flow's class, a method marked with @{word}; got "
+                f"{called!r}."
+            )
         return called, args, kwargs
 
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from datetime import datetime
 from typing import Any
 
 from persistasaurus._plain import SCALARS, Finding, Kind, Trail, a, members
@@ -57,12 +59,25 @@ def _changed_shape(before: object, after: object) -> str | None:
         return _changed_keys(before, after)
     if isinstance(before, (set, frozenset)):
         return None if same(before, after) else f"is {a(type(before))} that would come back with other items"
-    first, second = members(before), members(after)
-    if len(first) != len(second):
-        return f"has {len(first)} parts but would come back with {len(second)}"
-    if first or same(before, after) or type(before).__eq__ is object.__eq__:
+    if isinstance(before, (list, tuple, deque)) and isinstance(after, (list, tuple, deque)):
+        if len(before) == len(after):
+            return None
+        return f"has {len(before)} items but would come back with {len(after)}"
+    names = [key for _, key, _ in members(before)]
+    if names != [key for _, key, _ in members(after)]:
+        return f"is {a(type(before))} that would come back with other parts"
+    if names or same(before, after) or type(before).__eq__ is object.__eq__ or _same_instant(before, after):
         return None
     return f"is {a(type(before))} that would come back with another value"
+
+
+def _same_instant(before: object, after: object) -> bool:
+    """Whether two times read alike: in the hour that a zone repeats, Python holds none equal to another's."""
+    return (
+        isinstance(before, datetime)
+        and isinstance(after, datetime)
+        and before.isoformat() == after.isoformat()
+    )
 
 
 def _changed_keys(before: dict[Any, Any], after: dict[Any, Any]) -> str | None:
@@ -76,18 +91,13 @@ def _changed_keys(before: dict[Any, Any], after: dict[Any, Any]) -> str | None:
 
 
 def _pairs(trail: Trail | None, before: object, after: object) -> list[tuple[Trail | None, Any, Any]]:
-    if isinstance(before, (set, frozenset)) or _all_scalars(before, after):
+    """Return the parts that need a look: a million equal numbers do not."""
+    if isinstance(before, (set, frozenset)):
         return []
     pairs: list[tuple[Trail | None, Any, Any]] = []
     for (kind, key, one), (_, _, other) in zip(members(before), members(after), strict=False):
+        if type(one) is type(other) and type(one) in SCALARS and one == other:
+            continue
         step: tuple[Trail | None, Kind, Any] = (trail, kind, key)
         pairs.append((step, one, other))
     return pairs
-
-
-def _all_scalars(before: object, after: object) -> bool:
-    """Whether two lists hold equal scalars of equal types, settled without a walk in Python."""
-    if type(before) is not list or type(after) is not list:
-        return False
-    kinds = list(map(type, before))
-    return SCALARS.issuperset(kinds) and kinds == list(map(type, after)) and before == after

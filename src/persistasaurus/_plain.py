@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from types import NoneType
 from typing import Any, Literal
 
@@ -22,13 +22,18 @@ SCALARS: frozenset[type] = frozenset({NoneType, bool, int, float, str})
 MAX_DEPTH = 200
 
 # The parser reads no integer of more digits, and Python by default neither.
-_TOO_MANY_DIGITS = 10**4300
+MAX_DIGITS = 4300
+TOO_LARGE = 10**MAX_DIGITS
 
 _KEY_WIDTH = 60
+_PATH_WIDTH = 300
 
 _TEXT_KEYS: frozenset[type] = frozenset({str})
 
 Kind = Literal["item", "attribute", "key"]
+
+# A part of a container: how it is reached, by what, and the part.
+Member = tuple[Kind, Any, Any]
 
 # A place in a value, as a chain towards its root: sharing keeps a walk linear at any depth.
 Trail = tuple["Trail | None", Kind, Any]
@@ -89,24 +94,13 @@ def find_unwritable(value: object) -> Finding | None:
     return None
 
 
-def members(value: object) -> list[tuple[Kind, Any, Any]]:
-    """Return the parts of a container, dataclass or model as (kind, key, part); a scalar has none."""
-    if isinstance(value, dict):
-        return [("item", key, part) for key, part in value.items()]
-    if isinstance(value, tuple) and (names := getattr(value, "_fields", None)):
-        return [("attribute", name, part) for name, part in zip(names, value, strict=False)]
-    if isinstance(value, (list, tuple, set, frozenset, deque)):
-        return [("item", index, part) for index, part in enumerate(value)]
-    if isinstance(value, type):
-        return []
-    if dataclasses.is_dataclass(value):
-        names = [field.name for field in dataclasses.fields(value)]
-        return [("attribute", name, getattr(value, name, None)) for name in names]
-    # pydantic marks its models so; asking by isinstance would import pydantic.
-    if hasattr(type(value), "__pydantic_fields__"):
-        extra = getattr(value, "__pydantic_extra__", None) or {}
-        return [("attribute", name, part) for name, part in {**vars(value), **extra}.items()]
-    return []
+def members(value: object) -> Iterator[Member]:
+    """Yield the parts of a container, dataclass or model; a scalar has none."""
+    try:
+        yield from _members(value)
+    # A container of the user's may fail in any way; it is then judged as a whole.
+    except Exception:  # noqa: BLE001
+        return
 
 
 def place(trail: Trail | None, root: str) -> str:
@@ -118,13 +112,36 @@ def place(trail: Trail | None, root: str) -> str:
     steps.reverse()
     if not root and steps:
         root = str(steps.pop(0)[1])
-    return (root or "it") + "".join(_step(kind, key) for kind, key in steps)
+    path = "".join(_step(kind, key) for kind, key in steps)
+    if len(path) > _PATH_WIDTH:
+        path = f"...{path[-_PATH_WIDTH:]}"
+    return (root or "it") + path
 
 
 def a(kind: type) -> str:
     """Return a type's name with its article."""
     name = kind.__name__
     return f"{'an' if name[:1] in 'aeiouAEIO' else 'a'} {name}"
+
+
+def _members(value: object) -> Iterable[Member]:
+    if isinstance(value, dict):
+        return (("item", key, part) for key, part in value.items())
+    if isinstance(value, tuple) and (names := getattr(value, "_fields", None)):
+        return (("attribute", name, part) for name, part in zip(names, value, strict=False))
+    if isinstance(value, (list, tuple, set, frozenset, deque)):
+        return (("item", index, part) for index, part in enumerate(value))
+    if isinstance(value, type):
+        return ()
+    if dataclasses.is_dataclass(value):
+        names = [field.name for field in dataclasses.fields(value)]
+        return [("attribute", name, getattr(value, name, None)) for name in names]
+    # pydantic marks its models so; asking by isinstance would import pydantic.
+    if hasattr(type(value), "__pydantic_fields__"):
+        extra = getattr(value, "__pydantic_extra__", None) or {}
+        private = getattr(value, "__pydantic_private__", None) or {}
+        return [("attribute", name, part) for name, part in {**vars(value), **extra, **private}.items()]
+    return ()
 
 
 def _plain_parts(node: object) -> Collection[object] | None:
@@ -138,29 +155,35 @@ def _plain_parts(node: object) -> Collection[object] | None:
 
 def _walk(value: object) -> Iterator[tuple[Trail | None, Any, int]]:
     """Visit `value` and what it holds in order, each container once, with the depth in brackets."""
-    seen: set[int] = set()
-    pending: list[tuple[Trail | None, Any, int]] = [(None, value, 1)]
-    while pending:
-        trail, node, depth = pending.pop()
-        yield trail, node, depth
-        if type(node) in SCALARS or id(node) in seen or depth > MAX_DEPTH:
-            continue
-        seen.add(id(node))
-        parts: list[tuple[Trail | None, Any, int]] = []
-        for kind, key, part in members(node):
+    yield None, value, 1
+    seen: set[int] = {id(value)}
+    # One iterator a level: what is still to come takes no memory.
+    open_levels: list[tuple[Trail | None, Any, Iterator[Member]]] = [(None, value, members(value))]
+    while open_levels:
+        trail, node, parts = open_levels[-1]
+        depth = len(open_levels)
+        for kind, key, part in parts:
+            here: Trail = (trail, kind, key)
             if kind == "item" and isinstance(node, dict):
-                parts.append(((trail, "key", key), key, depth))
-            # Only what holds something counts as a level: brackets nest, scalars do not.
-            level = depth if type(part) in SCALARS else depth + 1
-            parts.append(((trail, kind, key), part, level))
-        pending.extend(reversed(parts))
+                yield (trail, "key", key), key, depth
+            # Only what may hold something counts as a level: brackets nest, scalars do not.
+            if type(part) in SCALARS:
+                yield here, part, depth
+                continue
+            yield here, part, depth + 1
+            if id(part) not in seen and depth < MAX_DEPTH:
+                seen.add(id(part))
+                open_levels.append((here, part, members(part)))
+                break
+        else:
+            open_levels.pop()
 
 
 def _unwritable(node: object) -> str | None:
     if isinstance(node, float) and not math.isfinite(node):
         return f"is {float(node)}, which JSON cannot hold"
-    if isinstance(node, int) and abs(node) >= _TOO_MANY_DIGITS:
-        return "is an integer of more than 4300 digits"
+    if isinstance(node, int) and abs(node) >= TOO_LARGE:
+        return f"is an integer of more than {MAX_DIGITS} digits"
     if isinstance(node, str) and not node.isascii():
         try:
             str.encode(node, "utf-8")

@@ -109,6 +109,10 @@ class ArgumentsCodec:
         """
         codec = self._codec or self._built(what)
         self._refuse_unplain(bound, what)
+        if self._parameters and self._parameters[-1].kind is Parameter.VAR_KEYWORD:
+            # f(a=1, b=2) and f(b=2, a=1) are one call.
+            name = self._parameters[-1].name
+            bound = {**bound, name: dict(sorted(bound[name].items()))}
         return codec.validate(bound, what=what, root="")
 
     def decode(self, text: str, *, what: str = "The recorded arguments") -> dict[str, Any]:

@@ -1,26 +1,26 @@
 """Every error that Persistasaurus raises.
 
-    PersistasaurusError
-    ├── UsageError                  the library was called in a way that cannot work
-    │   ├── WrongContextError       a step, flow or app call from a place that cannot make it
-    │   ├── NotMarkableError        @flow or @step on something that cannot be one (also a TypeError)
-    │   ├── InvalidFlowIdError      a flow id that no database can hold (also a ValueError)
-    │   ├── DuplicateNameError      two different flows or signals of one name
-    │   ├── UnknownFlowError        a flow that this process has not defined or registered
-    │   └── AppNotRunningError      the app is not entered, was left, or belongs to a parent process
-    ├── FlowNotFound                no flow instance has this id
-    ├── FlowConflict                the id belongs to another flow or another input
-    ├── FlowNotWaiting              nobody waits for what was resumed
-    ├── FlowFailed                  a flow's failure whose class is not loaded here
-    ├── StepFailed                  a step's failure whose class is not loaded here
-    ├── FlowCancelled               the flow was cancelled
-    ├── FlowParked                  the flow is not driven until someone acts
-    │   └── NonDeterminismError     the code asks for something else than the log holds
-    ├── SerializationError          a value that JSON text cannot carry there and back
-    ├── StoreError                  the database could not be read or written
-    │   ├── StoreVersionError       the database was written by a newer library
-    │   └── DamagedRecordError      a row's checksum does not match its content
-    └── LeaseLost                   another worker took over this worker's flows
+PersistasaurusError
+├── UsageError                  the library was called in a way that cannot work
+│   ├── WrongContextError       a step, flow or app call from a place that cannot make it
+│   ├── NotMarkableError        @flow or @step on something that cannot be one (also a TypeError)
+│   ├── InvalidFlowIdError      a flow id that no database can hold (also a ValueError)
+│   ├── DuplicateNameError      two different flows or signals of one name
+│   ├── UnknownFlowError        a flow that this process has not defined or registered
+│   └── AppNotRunningError      the app is not entered, was left, or belongs to a parent process
+├── FlowNotFound                no flow instance has this id
+├── FlowConflict                the id belongs to another flow or another input
+├── FlowNotWaiting              nobody waits for what was resumed
+├── FlowFailed                  a flow's failure whose class is not loaded here
+├── StepFailed                  a step's failure whose class is not loaded here
+├── FlowCancelled               the flow was cancelled
+├── FlowParked                  the flow is not driven until someone acts
+│   └── NonDeterminismError     the code asks for something else than the log holds
+├── SerializationError          a value that JSON text cannot carry there and back
+├── StoreError                  the database could not be read or written
+│   ├── StoreVersionError       the database was written by a newer library
+│   └── DamagedRecordError      a row's checksum does not match its content
+└── LeaseLost                   another worker took over this worker's flows
 """
 
 from __future__ import annotations

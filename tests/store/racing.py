@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -18,9 +19,10 @@ def race(act: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
     """Run `act` with each tuple of arguments in a process of its own, all released at once."""
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager:
-        barrier = manager.Barrier(len(arguments))
-        with context.Pool(len(arguments)) as pool:
-            return pool.starmap(act, [(barrier, *each) for each in arguments], chunksize=1)
+        barrier = manager.Barrier(len(arguments), timeout=60)
+        with ProcessPoolExecutor(len(arguments), mp_context=context) as pool:
+            running = [pool.submit(act, barrier, *each) for each in arguments]
+            return [each.result() for each in running]
 
 
 def open_and_name(barrier: Any, kind: str, place: str) -> int:

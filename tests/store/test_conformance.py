@@ -350,7 +350,9 @@ def owners_writes(key: int) -> dict[str, Batch]:
         "poke": Batch(poke=[key]),
         "cancel_children": Batch(cancel_children=[key]),
         "claimed starts": Batch(starts=[new_flow("other", claim=False), new_flow("new")]),
-        "steps among others": Batch(steps=[step(key)], signals=[signal()], starts=[new_flow("x", claim=False)]),
+        "steps among others": Batch(
+            steps=[step(key)], signals=[signal()], starts=[new_flow("x", claim=False)]
+        ),
     }
 
 
@@ -393,7 +395,9 @@ def test_a_flow_that_is_not_owned_any_more_fails_the_whole_batch(store: Store, m
 
     with pytest.raises(LeaseLost):
         store.commit(
-            Batch(worker_id=me, updates=[update(mine, reason="x"), update(lost, reason="x")], steps=[step(mine)])
+            Batch(
+                worker_id=me, updates=[update(mine, reason="x"), update(lost, reason="x")], steps=[step(mine)]
+            )
         )
 
     assert flow(store, "mine").reason is None
@@ -951,7 +955,9 @@ def test_a_worker_that_leaves_in_order_counts_no_crash(store: Store, me: int) ->
     store.release_worker(me, now_ms=T0 + 9)
     store.release_worker(me, now_ms=T0 + 99)
 
-    assert [(row.owner, row.due_at_ms, row.crashes) for row in [flow(store, "running"), flow(store, "idle")]] == [
+    assert [
+        (row.owner, row.due_at_ms, row.crashes) for row in [flow(store, "running"), flow(store, "idle")]
+    ] == [
         (None, T0 + 9, 0),
         (None, FAR, 0),
     ]
@@ -980,7 +986,9 @@ def test_load_is_one_snapshot(connect: Connect) -> None:
 
     def write() -> None:
         for count in range(1, 150):
-            writer.commit(Batch(worker_id=me, steps=[step(key, count)], updates=[update(key, reason=str(count))]))
+            writer.commit(
+                Batch(worker_id=me, steps=[step(key, count)], updates=[update(key, reason=str(count))])
+            )
         done.set()
 
     with ThreadPoolExecutor(1) as pool:
@@ -1075,10 +1083,14 @@ def fits(row: FlowRow, which: FlowFilter) -> bool:
     )
 
 
-@pytest.mark.parametrize("prefix", ["%", "_", "a%", "'", '"', "é", "\ud7ff", "\U0010ffff", "x\U0010ffff", "\\"])
+@pytest.mark.parametrize(
+    "prefix", ["%", "_", "a%", "'", '"', "é", "\ud7ff", "\U0010ffff", "x\U0010ffff", "\\"]
+)
 def test_a_prefix_is_taken_literally(store: Store, me: int, prefix: str) -> None:
     """No character means anything but itself."""
-    start(store, me, *[new_flow(each) for each in [prefix, prefix + "1", prefix + "\U0010ffff", "other", "A%"]])
+    start(
+        store, me, *[new_flow(each) for each in [prefix, prefix + "1", prefix + "\U0010ffff", "other", "A%"]]
+    )
 
     assert listed(store, id_prefix=prefix) == [prefix + "\U0010ffff", prefix + "1", prefix]
 
@@ -1094,7 +1106,16 @@ def test_reopen_makes_a_failed_flow_due_with_its_steps_rewritten(store: Store, m
             worker_id=me,
             steps=[step(key, 1), step(key, 2, status=FAILED), step(key, 3)],
             updates=[
-                update(key, status=FAILED, error="{}", result="1", reason="r", crashes=3, lost_claims=4, outcome_checksum=5)
+                update(
+                    key,
+                    status=FAILED,
+                    error="{}",
+                    result="1",
+                    reason="r",
+                    crashes=3,
+                    lost_claims=4,
+                    outcome_checksum=5,
+                )
             ],
         )
     )
@@ -1136,7 +1157,7 @@ HOSTILE = [
     "\\u0000",
     json.dumps({"a": "\x00\x1f", "b": "😀é"}),
     "Robert'); DROP TABLE flow;--",
-    '"quoted" \'single\' `back` [brackets]',
+    "\"quoted\" 'single' `back` [brackets]",
     "x" * 100_000,
     "ｆｕｌｌ 🏴󠁧󠁢󠁥󠁮󠁧󠁿 \u202e\ufeff",
     ":name ? ?1 {rows}",
@@ -1202,5 +1223,8 @@ def test_any_row_comes_back_as_it_was(texts: list[str], numbers: list[int]) -> N
         assert history is not None
         assert history.steps == [row]
         assert (history.flow.input, history.flow.seed) == (texts[1], numbers[0])
-        assert (history.mailbox.signals[0].payload, history.mailbox.signals[0].checksum) == (texts[3], numbers[4])
+        assert (history.mailbox.signals[0].payload, history.mailbox.signals[0].checksum) == (
+            texts[3],
+            numbers[4],
+        )
         store.close()

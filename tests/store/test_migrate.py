@@ -79,6 +79,7 @@ def test_a_newer_file_without_that_note_is_refused_as_well(path: Path) -> None:
         "CREATE TABLE theirs (id INTEGER)",
         "CREATE TABLE flow (flow_key INTEGER); PRAGMA user_version = 1",
         "PRAGMA user_version = 3",
+        "PRAGMA application_id = 252006673",
         "CREATE TABLE theirs (id INTEGER); PRAGMA application_id = 252006673",
     ],
 )

@@ -188,6 +188,9 @@ def _mix_memory(seed: int) -> list[Any]:
 
 
 if __name__ == "__main__":
-    run = {"flow": lambda program: World().run(program), "plain": run_plainly}[sys.argv[1]]
+    run = {
+        "flow": lambda program: World().run(program),
+        "plain": lambda program: run_plainly(program, numbered=False),
+    }[sys.argv[1]]
     held = _mix_memory(int(sys.argv[2]))
     print(json.dumps({name: run(program()) for name, program in SCENES.items()}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Any
 
@@ -52,26 +53,65 @@ class World:
         task = self.start(coroutine)
         try:
             while not task.done():
-                assert self.fire_next(), "the flow waits for nothing that can come"
+                if not self.fire_next():
+                    raise Stuck
             return task.result()
         finally:
             self.loop.abandon()
 
 
-def run_plainly(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run the same on asyncio's own loop, with a clock that jumps to the next timer."""
-    with asyncio.Runner(loop_factory=_VirtualLoop) as runner:
-        return runner.run(coroutine)
+class Stuck(Exception):
+    """Nothing is left that could bring the program on."""
+
+
+def run_plainly(coroutine: Coroutine[Any, Any, Any], *, numbered: bool = True) -> Any:
+    """Run the same on asyncio's own loop, with a clock that jumps to the next timer.
+
+    `numbered` gives its tasks the same place in a set in every run, so that two runs can be compared.
+
+    Raises:
+        Stuck: the program waits for nothing that can come.
+    """
+    loop = _VirtualLoop()
+    if numbered:
+        loop.set_task_factory(_NumberedTask)
+    try:
+        return loop.run_until_complete(coroutine)
+    finally:
+        loop.ended = True
+        while pending := asyncio.all_tasks(loop):
+            for task in pending:
+                task.cancel()
+            with suppress(Stuck):
+                loop.run_until_complete(asyncio.wait(pending))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+class _NumberedTask(asyncio.Task[Any]):
+    def __init__(self, loop: _VirtualLoop, coroutine: Any, **options: Any) -> None:
+        loop.tasks += 1
+        self._number = loop.tasks
+        super().__init__(coroutine, loop=loop, **options)
+
+    def __hash__(self) -> int:
+        return self._number
 
 
 class _VirtualLoop(asyncio.SelectorEventLoop):
+    tasks = 0
+    ended = False
+    """Whether what runs now is no more than the program's clean-up."""
+
     def __init__(self) -> None:
         super().__init__()
         self._virtual = 0.0
         poll = self._selector.select
 
         def select(timeout: float | None) -> Any:
-            self._virtual += timeout or 0.0
+            if timeout is None:
+                raise Stuck
+            self._virtual += timeout
             return poll(0)
 
         self._selector.select = select

@@ -43,6 +43,7 @@ def test_the_flow_goes_on_at_a_delivery_and_stops_at_its_next_wait() -> None:
 
     # then
     assert seen == ["a", "b"]
+    world.loop.abandon()
 
 
 def test_many_deliveries_share_one_way_in_and_the_flow_runs_after_each() -> None:

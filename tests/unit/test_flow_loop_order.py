@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import json
 import os
 import subprocess
@@ -128,6 +129,7 @@ def test_as_completed_of_a_collection_that_makes_new_coroutines_is_refused() -> 
 
     with pytest.raises(TypeError, match="makes new coroutines whenever it is read"):
         World().run(flow())
+    gc.collect()
 
 
 def test_as_completed_of_finished_futures_and_coroutines_together_is_refused() -> None:

@@ -10,15 +10,10 @@ import pytest
 from tests.unit.flow_loop_world import World
 
 
-async def _wait_for_ever() -> None:
-    await asyncio.get_running_loop().create_future()
-
-
 def test_a_timer_is_cancelled_at_the_port_once() -> None:
     """A cancelled sleep gives its timer back, however often the handle is cancelled."""
     # given
     world = World()
-    world.start(_wait_for_ever())
 
     # when
     handle = world.loop.call_later(5, print)
@@ -35,7 +30,6 @@ def test_a_timer_is_cancelled_at_the_port_once() -> None:
 def test_a_timer_that_has_fired_can_be_cancelled_without_effect() -> None:
     """asyncio.sleep does so every time."""
     world = World()
-    world.start(_wait_for_ever())
     fired: list[str] = []
 
     handle = world.loop.call_later(5, fired.append, "once")

@@ -11,15 +11,18 @@ import contextvars
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from persistasaurus._clock import to_ms
+from persistasaurus._engine import driving
 from persistasaurus._engine.children import ask_child, cancel_child
+from persistasaurus._engine.delays import take_due
 from persistasaurus._engine.history import Event
 from persistasaurus._engine.loop import FlowLoop
 from persistasaurus._engine.run import Halt, Run
-from persistasaurus._engine.scope import foreign_thread
+from persistasaurus._engine.scope import foreign_thread, scope
+from persistasaurus._engine.signals import ask_resume, ask_signal
 from persistasaurus._engine.steps import ask_step
 from persistasaurus._model import CANCELLED, Kind
 from persistasaurus.errors import FlowParked, PersistasaurusError, WrongContextError
@@ -42,6 +45,7 @@ class AsyncRun(Run):
     loop: FlowLoop
     main: asyncio.Task[Any] | None = None
     pumping = False
+    _slice_over = False
 
     def start(self) -> None:
         """Begin to drive the flow on the host's loop."""
@@ -52,9 +56,13 @@ class AsyncRun(Run):
         self.engine.on_host(self._noted, note)
 
     def _noted(self, note: Callable[[], None]) -> None:
-        if not self.finished:
-            note()
-            self.pump()
+        if self.finished:
+            return
+        if self.main is None:
+            self.engine.host.call_soon(self._noted, note)  # before it has begun
+            return
+        note()
+        self.pump()
 
     def check_place(self) -> None:
         """Raise `WrongContextError` where the caller is not on the flow's own loop."""
@@ -67,16 +75,18 @@ class AsyncRun(Run):
         self.loop = FlowLoop(self, now=0.0)
         self._inbox: deque[Operation | None] = deque()
         try:
-            self.instance = self.engine.make_instance(self.target)
+            self.instance = self.engine.memory.make_instance(self.target)
             args, kwargs = self.target.definition.arguments.unpack(self.bound)
         except Exception as error:  # noqa: BLE001 - the user's constructor
-            self.engine.fail_flow(self, error)
+            driving.fail(self.engine, self, error)
             return
         context = contextvars.copy_context()
-        context.run(self.enter)
+        context.run(scope.set, self)
         function = self.target.definition.function
         called: Coroutine[Any, Any, Any]
-        called = function(*args, **kwargs) if self.instance is None else function(self.instance, *args, **kwargs)
+        called = (
+            function(*args, **kwargs) if self.instance is None else function(self.instance, *args, **kwargs)
+        )
         self.main = self.loop.start(called, context=context, name=self.flow_id)
         self.pump()
 
@@ -91,51 +101,52 @@ class AsyncRun(Run):
             self.pumping = False
 
     def _drive(self) -> None:
-        self._drain()
-        if not self.live and not self._replay():
-            self.engine.host.call_soon(self.pump)
-            return
-        inbox = self._inbox
-        while inbox and not self._over():
-            self._show(inbox.popleft())
+        if not self.live:
+            self._slice_over = False
+            self._drain(self._replayed())
+            if self._slice_over:
+                self.engine.host.call_soon(self.pump)
+                return
+        self._drain(self._committed())
         if self._over():
             self._end()
-        elif self.nothing_runs() and not self.idle:
+        elif self.nothing_runs() and not self.idle and not take_due(self.engine, self):
             self._rest()
 
     def _over(self) -> bool:
-        return self.halted is not None or self.main.done()  # type: ignore[union-attr]
+        return self.halted is not None or self.main is None or self.main.done()
 
-    def _drain(self) -> None:
+    def _drain(self, deliveries: Iterable[object]) -> None:
         try:
-            self.loop.drain()
+            self.loop.drain(deliveries)
         except SystemExit as exit_:
             log.warning("flow called sys.exit(%s)", exit_.code, extra={"flow_id": self.flow_id})
 
-    def _replay(self) -> bool:
-        """Show recorded events; false where there are more of them than fit into one turn."""
+    def _replayed(self) -> Iterator[None]:
+        """Show a recorded event each time it is advanced, until it is another's turn on the host's loop."""
         until = time.monotonic() + REPLAY_SLICE_S
-        recorded = self.recorded
         count = 0
-        while recorded and not self._over():
-            event = recorded.popleft()
-            self.deliver(event)
-            self.loop.advance_to((self.now_ms - self.flow.created_at_ms) / 1000)
-            self._drain()
+        while self.recorded and not self._over():
             count += 1
             if not count & 63 and time.monotonic() > until:
-                return False
+                self._slice_over = True
+                return
+            self.deliver(self.recorded.popleft())
+            self.loop.advance_to((self.now_ms - self.flow.created_at_ms) / 1000)
+            yield
         if not self._over():
             self.go_live()
-            self._drain()
-        return True
+            yield
 
-    def _show(self, operation: Operation | None) -> None:
-        """Show the flow a completion that was committed just now."""
-        step = operation.number if operation is not None else 0
-        self.deliver(Event(step, self._inbox_time(operation)))
-        self.loop.advance_to((self.now_ms - self.flow.created_at_ms) / 1000)
-        self._drain()
+    def _committed(self) -> Iterator[None]:
+        """Show a completion that was committed just now each time it is advanced."""
+        inbox = self._inbox
+        while inbox and not self._over():
+            operation = inbox.popleft()
+            step = operation.number if operation is not None else 0
+            self.deliver(Event(step, self._inbox_time(operation)))
+            self.loop.advance_to((self.now_ms - self.flow.created_at_ms) / 1000)
+            yield
 
     def _inbox_time(self, operation: Operation | None) -> int:
         if operation is None:
@@ -176,15 +187,21 @@ class AsyncRun(Run):
             self._inbox.append(None)
         self.pump()
 
+    def at_rest(self) -> bool:
+        """Whether the flow waits and nothing is on its way to it; from any thread."""
+        waits = self.live and not self.finished and not self.pumping and not self._inbox
+        return waits and self.nothing_runs() and not self.unwritten
+
     def _rest(self) -> None:
         """Nothing of the flow runs: write when it goes on, or see that it never will."""
         if any(not operation.abandoned for operation in self.open.values()):
-            self.engine.rest(self)
+            driving.rest(self.engine, self, release=self.engine.is_crowded())
             return
         if self.cancel_sent and self._inbox:
             return
         self.halted = FlowParked(
-            f"Flow {self.flow_id!r} waits for something that nothing will ever do: no step, timer, signal or child "
+            f"Flow {self.flow_id!r} waits for something that nothing will ever do: no step, timer, signal "
+            "or child "
             "flow is pending. Perhaps it awaits an Event that nobody sets. Correct the flow and retry it."
         )
         self._end()
@@ -197,19 +214,19 @@ class AsyncRun(Run):
         if self.halted is None and not self.live:
             self.check_all_asked()
         if self.halted is not None:
-            self.engine.halt_flow(self, self.halted)
+            driving.halt(self.engine, self, self.halted)
             return
         task = self.main
         if task is None or task.cancelled():
-            self.engine.end_cancelled(self)
+            driving.end_cancelled(self.engine, self)
             return
         error = task.exception()
         if error is None:
-            self.engine.end_complete(self, task.result())
+            driving.end_complete(self.engine, self, task.result())
         elif isinstance(error, asyncio.CancelledError) and self.cancel_sent:
-            self.engine.end_cancelled(self)
+            driving.end_cancelled(self.engine, self)
         else:
-            self.engine.fail_flow(self, error)
+            driving.fail(self.engine, self, error)
 
     def nudge(self) -> None:
         """Look again whether anything of the flow still runs."""
@@ -221,7 +238,7 @@ class AsyncRun(Run):
         for operation in self.open.values():
             operation.abandoned = True
             if operation.task is not None:
-                operation.task.cancel()
+                self.engine.cancel_task(operation.task)
         if self.main is not None:
             self.halted = self.halted or Halt()
             self.loop.abandon()
@@ -234,13 +251,19 @@ class AsyncRun(Run):
         if not definition.is_async:
             name = definition.log_name[1]
             raise WrongContextError(
-                f"The sync step {name!r} was called directly in the async flow {self.target.name[1]!r}, which it "
+                f"The sync step {name!r} was called directly in the async flow {self.target.name[1]!r}, "
+                "which it "
                 f"would block. Use `await {name}.submit(...)`, or make the step async."
             )
         return self._await_step(definition, instance, args, kwargs)
 
     async def _await_step(self, definition: StepDefinition, instance: Any, args: Any, kwargs: Any) -> Any:
-        return await self._await(self.submit_step(definition, instance, args, kwargs))
+        operation = self.submit_step(definition, instance, args, kwargs)
+        try:
+            return await operation.future
+        except asyncio.CancelledError:
+            self.drop(operation)
+            raise
 
     def submit_step(self, definition: StepDefinition, instance: Any, args: Any, kwargs: Any) -> Operation:
         """Ask for a step without waiting for it."""
@@ -252,7 +275,8 @@ class AsyncRun(Run):
         if not target.definition.is_async:
             name = target.name[1]
             raise WrongContextError(
-                f"The sync flow {name!r} was called directly in the async flow {self.target.name[1]!r}, which it "
+                f"The sync flow {name!r} was called directly in the async flow {self.target.name[1]!r}, "
+                "which it "
                 f"would block. Use `await {name}.submit(...)`."
             )
         return self._await_flow(target, args, kwargs)
@@ -266,7 +290,7 @@ class AsyncRun(Run):
 
     async def await_signal(self, signal: Signal[Any]) -> Any:
         """Wait for the next value of a signal."""
-        return await self._await(self._go(self.engine.ask_signal(self, signal, None)))
+        return await self._await(self._go(ask_signal(self, signal, None)))
 
     def wait_signal(self, signal: Signal[Any], timeout_ms: int | None) -> Any:
         """Refuse the sync way of waiting."""
@@ -279,18 +303,20 @@ class AsyncRun(Run):
         """Return the coroutine that waits until somebody resumes a step."""
         if not definition.is_async:
             raise WrongContextError(
-                f"wait_for({definition.log_name[1]}) would block the async flow {self.target.name[1]!r}: the step is "
+                f"wait_for({definition.log_name[1]}) would block the async flow {self.target.name[1]!r}: "
+                "the step is "
                 "sync. Make the step async."
             )
         return self._await_resume(definition, instance, timeout_ms)
 
     async def _await_resume(self, definition: StepDefinition, instance: Any, timeout_ms: int | None) -> Any:
-        return await self._await(self._go(self.engine.ask_resume(self, definition, instance, timeout_ms)))
+        return await self._await(self._go(ask_resume(self, definition, instance, timeout_ms)))
 
     def sleep(self, duration_ms: int) -> None:
         """Refuse the sync way of sleeping."""
         raise WrongContextError(
-            f"`sleep()` would block the async flow {self.target.name[1]!r}. Use `await asyncio.sleep(...)`, which is "
+            f"`sleep()` would block the async flow {self.target.name[1]!r}. Use `await asyncio.sleep(...)`, "
+            "which is "
             "durable in a flow."
         )
 
@@ -331,7 +357,7 @@ class AsyncRun(Run):
         if operation.kind == Kind.CHILD:
             cancel_child(self.engine, self, operation)
         if operation.task is not None:
-            self.engine.host.call_soon(operation.task.cancel)
+            self.engine.host.call_soon(self.engine.cancel_task, operation.task)
         if operation.started_at_ms:
             operation.due_at_ms = None
             with self.guard:
@@ -341,10 +367,12 @@ class AsyncRun(Run):
 
     def start_timer(self, delay: float, fire: Callable[[], None]) -> int:
         """Ask for a durable timer."""
+        # Before the timer has a number, which one that is refused would keep.
+        delay_ms = to_ms(round(delay, 6), "the delay of a timer")
         operation = self.ask(Kind.TIMER, self.engine.timer_name_id, ("", "timer"))
         operation.fire = fire
         if operation.row is None:
-            operation.delay_ms = to_ms(round(delay, 6), "the delay of a timer")
+            operation.delay_ms = delay_ms
         self.ask_done(operation)
         return operation.number
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from persistasaurus._codec import check_size
 from persistasaurus._engine.commit import Order, Progress
+from persistasaurus._engine.recorded import child_cancelled
 from persistasaurus._engine.steps import complete
 from persistasaurus._failure import rebuild_failure
 from persistasaurus._model import CANCELLED, COMPLETE, FAILED, PENDING, Kind
-from persistasaurus.errors import FlowCancelled, FlowFailed, SerializationError
+from persistasaurus.errors import FlowFailed, SerializationError
 
 if TYPE_CHECKING:
     from persistasaurus._engine.engine import Engine
@@ -26,16 +27,16 @@ def ask_child(run: Run, target: Target, args: Any, kwargs: Any) -> Operation:
     """Ask for a child flow; its arguments are validated only where it is not recorded as ended yet."""
     definition = target.definition
     bound = definition.arguments.bind(args, kwargs)
-    operation = run.ask(Kind.CHILD, run.engine.intern(target.name), target.name)
+    operation = run.ask(Kind.CHILD, run.engine.names.intern(target.name), target.name)
     operation.codec = definition.result
     operation.arguments = target
     run.has_children = True
     row = operation.row
     if row is None or row[11] is None or row[6] < 0:
-        what = f"flow {target.name[1]!r}"
+        what = f"The input of flow {target.name[1]!r}"
         try:
             operation.parameters, operation.bound = definition.arguments.validate(bound, what=what)
-            check_size(operation.parameters, limit=run.engine.settings.max_payload, what=f"The input of {what}")
+            check_size(operation.parameters, limit=run.engine.settings.max_payload, what=what)
         except SerializationError:
             del run.open[operation.number]
             run.number -= 1
@@ -58,7 +59,7 @@ def begin_child(engine: Engine, run: Run, operation: Operation) -> None:
     operation.started_at_ms = engine.now_ms()
     target: Target = operation.arguments
     report = Progress(run)
-    report.child = engine.new_flow(
+    report.child = engine.memory.new_flow(
         child_id(run.flow_id, operation.number),
         target,
         operation.parameters or "{}",
@@ -68,7 +69,7 @@ def begin_child(engine: Engine, run: Run, operation: Operation) -> None:
     new, bound = report.child, operation.bound
 
     def started(answer: StartedFlow) -> None:
-        engine.drive_new(new, answer, target, bound)
+        engine.memory.drive_new(new, answer, target, bound)
 
     report.then = started
     run.put(report)
@@ -80,7 +81,7 @@ def on_child(engine: Engine, run: Run, child: ChildOutcome) -> None:
     if operation is None or operation.kind != Kind.CHILD or operation.commits or operation.abandoned:
         return
     if child.status == COMPLETE:
-        operation.value = operation.codec.decode(child.result or "null")  # type: ignore[union-attr]
+        operation.value = operation.codec.decode(child.result or "null")
         complete(engine, run, operation, COMPLETE, return_value=child.result)
         return
     if child.status == FAILED:
@@ -90,11 +91,6 @@ def on_child(engine: Engine, run: Run, child: ChildOutcome) -> None:
     if child.status == CANCELLED:
         operation.error = child_cancelled(child.flow_id)
         complete(engine, run, operation, CANCELLED)
-
-
-def child_cancelled(flow_id: str) -> FlowCancelled:
-    """Return the error that a flow sees whose child was cancelled."""
-    return FlowCancelled(f"The child flow {flow_id!r} was cancelled.")
 
 
 def cancel_child(engine: Engine, run: Run, operation: Operation) -> None:

@@ -34,39 +34,24 @@ LONGEST_BATCH = 4_096
 class Progress:
     """What one flow wants written together, and what it does once that is durable."""
 
-    __slots__ = (
-        "cancel_children",
-        "cancels",
-        "child",
-        "completes",
-        "consumed",
-        "operation",
-        "poke",
-        "rejected",
-        "rows",
-        "run",
-        "sealed",
-        "then",
-        "update",
-    )
+    completes: RowParts | None = None
+    """The row that gets the next event number, of `operation`."""
+    operation: Operation | None = None
+    update: FlowUpdate | None = None
+    cancels = False
+    """Whether this is the event of the flow's cancel."""
+    consumed: int | None = None
+    rejected: tuple[int, str] | None = None
+    child: NewFlow | None = None
+    poke: int | None = None
+    cancel_children = False
+    then: Callable[[Any], None] | None = None
+    """Called by the flow's driver after the commit, with the started child if there is one."""
+    sealed: list[StepRow] | None = None
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self.rows: list[RowParts] = []
-        self.completes: RowParts | None = None
-        """The row that gets the next event number, of `operation`."""
-        self.operation: Operation | None = None
-        self.update: FlowUpdate | None = None
-        self.cancels = False
-        """Whether this is the event of the flow's cancel."""
-        self.consumed: int | None = None
-        self.rejected: tuple[int, str] | None = None
-        self.child: NewFlow | None = None
-        self.poke: int | None = None
-        self.cancel_children = False
-        self.then: Callable[[Any], None] | None = None
-        """Called by the flow's driver after the commit, with the started child if there is one."""
-        self.sealed: list[StepRow] | None = None
 
     def seal(self) -> list[StepRow]:
         """Give the rows their event numbers and checksums; once, however often the commit is tried."""
@@ -111,19 +96,26 @@ class Committer:
         acknowledge: Callable[[list[Progress], Committed], None],
         lease_lost: Callable[[int], None],
         store_gone: Callable[[StoreError], None],
+        after_turn: Callable[[Callable[[], None]], None],
         observe: Callable[[int, float], None] | None = None,
     ) -> None:
         self._store = store
         self._acknowledge = acknowledge
         self._lease_lost = lease_lost
         self._store_gone = store_gone
+        self._after_turn = after_turn
         self._observe = observe
         self._queue: deque[Progress | Order] = deque()
         self._starts: deque[tuple[float, Run, int]] = deque()
         self._bell = threading.Lock()
         self._bell.acquire()
+        self._late_until = 0.0
+        self._asked = False
         self._closing = False
         self._give_up = False
+        self._busy = False
+        self.written = 0
+        """How many writes were ever taken from the queue."""
         self._thread = threading.Thread(target=self._work, name="persistasaurus-writer", daemon=True)
         self.worker_id: int | None = None
 
@@ -154,6 +146,11 @@ class Committer:
         if first:
             self.ring()
 
+    def is_idle(self) -> bool:
+        """Whether nothing is queued or being written."""
+        # In this order: the thread says that it is busy before it empties the queue.
+        return not self._queue and not self._busy
+
     def close(self, *, give_up_after: float) -> None:
         """Write what is queued and end the thread; on a store that fails give up after some seconds."""
         self._closing = True
@@ -166,10 +163,15 @@ class Committer:
     def _work(self) -> None:
         while True:
             self._wait()
+            self._busy = True
             items = self._take()
+            self.written += len(items)
             if items:
                 self._commit(items)
-            elif self._closing and not self._queue:
+            self._busy = False
+            if items:
+                continue
+            if self._closing and not self._queue:
                 return
 
     def _wait(self) -> None:
@@ -177,12 +179,26 @@ class Committer:
             return
         if self._closing:
             return
-        if not self._starts:
+        if not self._starts or self._asked:
             self._bell.acquire()
             return
-        timeout = self._starts[0][0] - time.monotonic()
+        now = time.monotonic()
+        timeout = self._starts[0][0] - now
         if timeout > 0:
             self._bell.acquire(timeout=timeout)
+        elif self._starts[0][0] > self._late_until:
+            self._asked = True
+            self._after_turn(lambda: self._let_starts_go(now))
+
+    def _let_starts_go(self, until: float) -> None:
+        """Write the starts that are late: called after the turn of the host's loop in which they were.
+
+        A busy loop may take longer than the delay to come to a thousand short steps; without asking it
+        first, the start of each would be written alone and cost as much as its outcome.
+        """
+        self._late_until = until
+        self._asked = False
+        self.ring()
 
     def _take(self) -> list[Progress | Order]:
         queue = self._queue
@@ -194,14 +210,12 @@ class Committer:
         starts = self._starts
         if not starts:
             return []
-        now = time.monotonic() + 0.0005
         late: dict[Run, Progress] = {}
-        while starts and (starts[0][0] <= now or self._closing):
+        while starts and (starts[0][0] <= self._late_until or self._closing):
             _, run, number = starts.popleft()
-            parts = run.unwritten.pop(number, None)
-            if parts is not None:
-                late.setdefault(run, Progress(run)).rows.append(parts)
-        return list(late.values())
+            if number in run.unwritten:
+                run.write_starts(late.setdefault(run, Progress(run)))
+        return [report for report in late.values() if report.rows]
 
     def _commit(self, items: Sequence[Progress | Order]) -> None:
         pause = 0.02

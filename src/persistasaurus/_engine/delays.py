@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from persistasaurus._engine.signals import on_wait_due
 from persistasaurus._engine.steps import complete, start_attempt
 from persistasaurus._model import COMPLETE, PENDING, Kind
 
@@ -43,8 +44,10 @@ class TimerQueue:
             self._ring()
 
     def next_due_ms(self) -> int | None:
-        """Return the earliest due time."""
+        """Return the earliest due time that a flow still waits for."""
         with self._lock:
+            while self._heap and _is_over(*self._heap[0][2:]):
+                heapq.heappop(self._heap)
             return self._heap[0][0] if self._heap else None
 
     def pop_due(self, now_ms: int) -> list[tuple[Run, Operation]]:
@@ -76,6 +79,24 @@ def begin_timer(engine: Engine, run: Run, operation: Operation) -> None:
     engine.timers.arm(operation.due_at_ms or 0, run, operation)
 
 
+def take_due(engine: Engine, run: Run) -> bool:
+    """Go on with what was due before the flow came into memory; false where nothing was.
+
+    In the order of the due times, whatever was asked for first: of an hour's timeout around a sleep of
+    two it is the timeout that has come, however late someone looks.
+    """
+    now_ms = engine.now_ms()
+    due = [o for o in run.open.values() if o.due_at_ms is not None and o.due_at_ms <= now_ms]
+    for operation in sorted(due, key=lambda o: (o.due_at_ms, o.number)):
+        on_due(engine, run, operation)
+    return bool(due) and not run.nothing_runs()
+
+
+def wake(engine: Engine, run: Run, operation: Operation) -> None:
+    """Have a flow's driver go on with an operation whose time has come; from any thread."""
+    run.post(lambda: on_due(engine, run, operation))
+
+
 def on_due(engine: Engine, run: Run, operation: Operation) -> None:
     """Go on with an operation whose time has come."""
     due = operation.due_at_ms
@@ -90,6 +111,6 @@ def on_due(engine: Engine, run: Run, operation: Operation) -> None:
         case Kind.STEP:
             start_attempt(engine, run, operation)
         case Kind.SIGNAL | Kind.WAIT_FOR:
-            engine.on_wait_due(run, operation)
+            on_wait_due(engine, run, operation)
         case Kind.CHILD:
             return

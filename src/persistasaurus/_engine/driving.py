@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from persistasaurus._codec import check_size
 from persistasaurus._engine.commit import Progress
-from persistasaurus._engine.history import without_soft
+from persistasaurus._engine.registry import display_name
 from persistasaurus._engine.results import Outcome
-from persistasaurus._engine.run import Halt, Run, SoftMismatch
+from persistasaurus._engine.run import Halt, Run
 from persistasaurus._events import Happening
 from persistasaurus._failure import record_failure
 from persistasaurus._model import CANCELLED, COMPLETE, FAILED, PARKED, STATUS_BY_CODE
@@ -37,10 +37,10 @@ def rest(engine: Engine, run: Run, *, release: bool) -> None:
     report.update = run.update(run.waiting_status(), idle=True, due_at_ms=due, release=release)
     if release:
         run.finished = True
-        report.then = lambda _: engine.drop(run)
+        report.then = lambda _: engine.memory.drop(run)
     run.put(report)
-    if engine.observed:
-        engine.tell(Happening.FLOW_IDLE, run)
+    if engine.facts.observed:
+        engine.facts.tell(Happening.FLOW_IDLE, run)
 
 
 def end_complete(engine: Engine, run: Run, result: Any) -> None:
@@ -63,16 +63,18 @@ def end_cancelled(engine: Engine, run: Run) -> None:
 
 def fail(engine: Engine, run: Run, error: BaseException) -> None:
     """Record the exception that the flow did not catch, with the steps that it came from."""
-    text = record_failure(error)
     steps = failing_steps(run, error)
+    record = {**json.loads(record_failure(error)), "flow": display_name(run.target.name)}
     if steps:
-        text = json.dumps({**json.loads(text), "steps": steps}, separators=(",", ":"), ensure_ascii=False)
+        record["steps"] = list(steps)
+        record["step_names"] = [engine.names.of(name_id)[1] for name_id in steps.values()]
+    text = json.dumps(record, separators=(",", ":"), ensure_ascii=False)
     _end(engine, run, FAILED, error=text)
 
 
-def failing_steps(run: Run, error: BaseException) -> list[int]:
-    """Return the steps whose failures are in the chain of an exception, lowest first."""
-    found: set[int] = set()
+def failing_steps(run: Run, error: BaseException) -> dict[int, int]:
+    """Return the steps whose failures are in an exception's chain, lowest first, with their names' ids."""
+    found: dict[int, int] = {}
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
     while todo:
@@ -82,47 +84,50 @@ def failing_steps(run: Run, error: BaseException) -> list[int]:
         seen.add(id(one))
         known = run.failures.get(id(one))
         if known is not None and known[0] is one:
-            found.add(known[1])
+            found[known[1]] = known[2]
         todo += [one.__cause__, None if one.__suppress_context__ else one.__context__]
         if isinstance(one, BaseExceptionGroup):
-            todo += one.exceptions
-    return sorted(found)
+            todo += cast("tuple[BaseException, ...]", one.exceptions)
+    return dict(sorted(found.items()))
 
 
-def _end(engine: Engine, run: Run, status: int, *, result: str | None = None, error: str | None = None) -> None:
+def _end(
+    engine: Engine, run: Run, status: int, *, result: str | None = None, error: str | None = None
+) -> None:
     run.finished = True
     for operation in list(run.open.values()):
         if operation.task is not None and operation.running:
             operation.abandoned = True
-            engine.on_host(operation.task.cancel)
+            engine.cancel_task(operation.task)
+    if status != FAILED:
+        run.forget_unasked()
     report = Progress(run)
     checksum = outcome_checksum(run.flow_id, status, result, error)
     run.crashes = run.lost_claims = 0
     report.update = run.update(status, result=result, error=error, release=True, outcome_checksum=checksum)
     report.poke = run.flow.parent_key
-    report.cancel_children = run.has_children
+    # A failed flow may be retried: its children go on, so that they are there then.
+    report.cancel_children = run.has_children and status != FAILED
     outcome = Outcome(status, result, error, None)
     report.then = lambda _: _ended(engine, run, outcome)
     run.put(report)
 
 
 def _ended(engine: Engine, run: Run, outcome: Outcome) -> None:
-    engine.drop(run)
+    engine.memory.drop(run)
     extra = {"flow_id": run.flow_id, "flow": run.target.name[1]}
     status = STATUS_BY_CODE[outcome.status]
     level = logging.WARNING if outcome.status == FAILED else logging.INFO
     log.log(level, "flow %s", status.lower(), extra=extra)
-    if engine.observed:
-        engine.tell(Happening.FLOW_ENDED, run, status=status)
+    if engine.facts.observed:
+        engine.facts.tell(Happening.FLOW_ENDED, run, status=status)
     engine.results.tell(run.flow_id, outcome)
-    engine.child_ended(run, outcome)
+    engine.memory.child_ended(run, outcome)
 
 
 def halt(engine: Engine, run: Run, reason: BaseException) -> None:
-    """Stop driving a flow that was halted: park it, or replay it without what it no longer asks for."""
-    if isinstance(reason, SoftMismatch):
-        _replay_without(engine, run, reason.args[0])
-    elif not isinstance(reason, Halt):
+    """Stop driving a flow that was halted, and park it where there is a reason."""
+    if not isinstance(reason, Halt):
         park(engine, run, reason)
 
 
@@ -138,31 +143,11 @@ def park(engine: Engine, run: Run, reason: BaseException) -> None:
     extra = {"flow_id": run.flow_id, "flow": run.target.name[1]}
 
     def parked(_: Any) -> None:
-        engine.drop(run)
+        engine.memory.drop(run)
         log.error("flow parked: %s", message, extra=extra)
-        if engine.observed:
-            engine.tell(Happening.FLOW_PARKED, run, status=STATUS_BY_CODE[PARKED])
+        if engine.facts.observed:
+            engine.facts.tell(Happening.FLOW_PARKED, run, status=STATUS_BY_CODE[PARKED])
         engine.results.tell(run.flow_id, outcome)
 
     report.then = parked
     run.put(report)
-
-
-def _replay_without(engine: Engine, run: Run, step: int) -> None:
-    """Drop what was asked for after a failure since reopened, and replay the flow from its start."""
-    run.finished = True
-
-    def rewrite() -> None:
-        history = engine.store.load(run.key)
-        if history is None:
-            return
-        rows = {row.step: row for row in history.steps}
-        events = engine.events_of(history)
-        rewritten, dropped = without_soft(rows, events, step)
-        engine.store.reopen(
-            run.key, expected_status=history.flow.status, steps=rewritten, dropped=dropped, now_ms=engine.now_ms()
-        )
-        engine.drop(run)
-        engine.kick()
-
-    engine.step_pool.submit(rewrite)

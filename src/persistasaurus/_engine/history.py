@@ -8,10 +8,11 @@ replay the completions are shown to the flow one at a time in that order.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from persistasaurus._model import FAILED, PENDING, Kind
+from persistasaurus._engine.operation import RowParts
+from persistasaurus._model import CANCELLED, COMPLETE, FAILED, PENDING, Kind
 from persistasaurus._store.base import FlowRow, History, StepRow
 from persistasaurus._store.checksum import flow_checksum, outcome_checksum, step_checksum
 from persistasaurus.errors import DamagedRecordError, NonDeterminismError
@@ -22,7 +23,8 @@ CANCEL = 0
 AFTER_REOPENED = -1
 """Stored in `asked` of a step that was asked for after a failure that has since been reopened.
 
-The flow may now take another way; where it does, such rows are dropped instead of parking it.
+It is no event any more. Where the flow asks for it again, it is given the outcome that the row keeps; where
+the flow now takes another way, such rows are forgotten instead of parking it.
 """
 
 
@@ -94,9 +96,20 @@ def verify_outcome(flow: FlowRow) -> None:
 def damaged(flow_id: str, what: str) -> DamagedRecordError:
     """Return the error for a stored row that cannot be believed."""
     return DamagedRecordError(
-        f"The record of flow {flow_id!r} is damaged: {what} does not match its checksum. The file was edited or "
+        f"The record of flow {flow_id!r} is damaged: {what} does not match its checksum. The file was "
+        "edited or "
         "its storage has lost data. The flow is not driven; restore the row from a backup and retry the flow."
     )
+
+
+def is_kept(row: StepRow) -> bool:
+    """Whether a row keeps an outcome from before a retry, to be used where the flow asks for it again."""
+    return row[6] == AFTER_REOPENED and row[4] in (COMPLETE, FAILED)
+
+
+def is_asked_again(row: StepRow, kind: int, name_id: int) -> bool:
+    """Whether an operation is the one that a row from before a retry stands for; a delay starts over."""
+    return not differs(row, kind, name_id) and kind not in (Kind.SLEEP, Kind.TIMER)
 
 
 def differs(row: StepRow, kind: int, name_id: int) -> bool:
@@ -107,8 +120,10 @@ def differs(row: StepRow, kind: int, name_id: int) -> bool:
 def mismatch(flow_id: str, step: int, recorded: str, asked: str) -> NonDeterminismError:
     """Return the error for code that asks for something else than the log holds."""
     return NonDeterminismError(
-        f"Flow {flow_id!r} step {step} was recorded as {recorded} but the code now calls {asked}. The flow's code "
-        "changed while it ran, or it is not deterministic. Restore the order of the steps and retry the flow, "
+        f"Flow {flow_id!r} step {step} was recorded as {recorded} but the code now calls {asked}. The "
+        "flow's code "
+        "changed while it ran, or it is not deterministic. Restore the order of the steps and retry the "
+        "flow, "
         "or start new flows under a new name."
     )
 
@@ -116,8 +131,10 @@ def mismatch(flow_id: str, step: int, recorded: str, asked: str) -> NonDetermini
 def not_asked(flow_id: str, step: int, recorded: str) -> NonDeterminismError:
     """Return the error for a recorded step that the code does not ask for any more."""
     return NonDeterminismError(
-        f"Flow {flow_id!r} step {step} was recorded as {recorded} but the code does not call it any more at this "
-        "point. The flow's code changed while it ran, or it is not deterministic. Restore the order of the steps "
+        f"Flow {flow_id!r} step {step} was recorded as {recorded} but the code does not call it any more at "
+        "this "
+        "point. The flow's code changed while it ran, or it is not deterministic. Restore the order of the "
+        "steps "
         "and retry the flow, or start new flows under a new name."
     )
 
@@ -136,6 +153,19 @@ def describe(kind: int, name: tuple[str, str]) -> str:
             return f"wait_for({name[1]})"
         case Kind.CHILD:
             return f"child flow {text}"
+
+
+def forgotten(row: StepRow) -> RowParts:
+    """Return the parts of a row that says nothing any more but that there once was a step."""
+    hollow = row._replace(
+        status=CANCELLED,
+        asked=AFTER_REOPENED,
+        ended_after_ms=None,
+        due_at_ms=None,
+        return_value=None,
+        error=None,
+    )
+    return tuple(hollow[:11]), tuple(hollow[12:16])
 
 
 class Reopened(NamedTuple):
@@ -161,28 +191,37 @@ def reopen(replay: Replay, failed: Iterable[int], now_ms: int) -> Reopened:
     """Take the failed steps' completions out of the history and close the gaps.
 
     Nothing else is forgotten: what was asked for after the first of those failures is marked, so that it
-    is used where the flow still asks for it and dropped where the flow now takes another way.
+    is used where the flow still asks for it and forgotten where the flow now takes another way. A cancel
+    counts as the failure of a flow that ended by it.
     """
     opened = {n for n in failed if n in replay.rows and replay.rows[n].status == FAILED}
-    if not opened:
+    firsts = [replay.rows[n].event or 0 for n in opened]
+    firsts += [number for number, event in enumerate(replay.events, 1) if event.step == CANCEL]
+    if not firsts:
         return Reopened([], [])
-    first = min(replay.rows[n].event or 0 for n in opened)
+    first = min(firsts)
     number = first - 1
     chain = _chain_before(replay, first)
     rewritten: dict[int, StepRow] = {}
     for event in replay.events[first - 1 :]:
         if event.step in opened or event.step == CANCEL:
             continue
+        row = replay.rows[event.step]
+        if row.asked >= first or row.asked == AFTER_REOPENED:
+            marked = row._replace(event=None, asked=AFTER_REOPENED)
+            rewritten[row.step] = marked._replace(checksum=step_checksum(marked, 0))
+            continue
         number += 1
-        row = _marked(replay.rows[event.step], first)._replace(event=number)
+        row = row._replace(event=number)
         row = row._replace(checksum=step_checksum(row, chain))
         chain = row.checksum
         rewritten[row.step] = row
     for row in replay.rows.values():
         if row.step in opened:
-            rewritten[row.step] = _pending_again(row, now_ms)
+            asked = AFTER_REOPENED if row.asked >= first else row.asked
+            rewritten[row.step] = _pending_again(row._replace(asked=asked), now_ms)
         elif row.event is None and row.asked >= first:
-            marked = _marked(row, first)
+            marked = row._replace(asked=AFTER_REOPENED)
             rewritten[row.step] = marked._replace(checksum=step_checksum(marked, 0))
     children = [n for n in opened if replay.rows[n].kind == Kind.CHILD]
     return Reopened(list(rewritten.values()), children)
@@ -191,10 +230,6 @@ def reopen(replay: Replay, failed: Iterable[int], now_ms: int) -> Reopened:
 def _chain_before(replay: Replay, event: int) -> int:
     before = [replay.rows[e.step].checksum for e in replay.events[: event - 1] if e.step != CANCEL]
     return before[-1] if before else 0
-
-
-def _marked(row: StepRow, first: int) -> StepRow:
-    return row._replace(asked=AFTER_REOPENED) if row.asked >= first else row
 
 
 def _pending_again(row: StepRow, now_ms: int) -> StepRow:
@@ -210,23 +245,3 @@ def _pending_again(row: StepRow, now_ms: int) -> StepRow:
         error=None,
     )
     return again._replace(checksum=step_checksum(again, 0))
-
-
-def without_soft(rows: Mapping[int, StepRow], events: Sequence[Event], step: int) -> tuple[list[StepRow], list[int]]:
-    """Drop the marked rows from `step` on, as the flow took another way: (rows to rewrite, steps dropped)."""
-    dropped = {n for n, row in rows.items() if n >= step and row.asked == AFTER_REOPENED}
-    rewritten: list[StepRow] = []
-    chain = number = 0
-    for event in events:
-        if event.step in dropped:
-            continue
-        number += 1
-        if event.step == CANCEL:
-            continue
-        row = rows[event.step]
-        if row.event != number or step_checksum(row, chain) != row.checksum:
-            row = row._replace(event=number)
-            row = row._replace(checksum=step_checksum(row, chain))
-            rewritten.append(row)
-        chain = row.checksum
-    return rewritten, sorted(dropped)

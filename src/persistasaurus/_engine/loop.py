@@ -6,7 +6,6 @@ It has a ready queue and nothing else: no clock, no threads, no I/O, no store. W
 two deliveries follows from the deliveries alone, in every process. So `gather`, `TaskGroup`, `Queue` and
 the rest of asyncio work as they stand, and take the same turns on replay.
 """
-# ruff: noqa: SLF001 - an event loop is made of asyncio's private parts
 
 from __future__ import annotations
 
@@ -83,7 +82,8 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
         self._time = now
         self._ready: list[Handle] = []
         self._running = False
-        self._numbers = 0
+        self._futures = 0
+        self._started = 0
         # asyncio holds tasks weakly. One that only a cycle holds would be collected, and its `finally` run,
         # whenever the garbage collector comes by. So would an async generator.
         self._tasks: Unfinished[FlowTask] = Unfinished(FlowTask.done)
@@ -151,8 +151,8 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
         """Return False, always."""
         frame = _getframe(1)
         if frame.f_code is GATHERING_INIT:
-            self._numbers += 1
-            number_gathering(frame, self._numbers)
+            self._futures += 1
+            number_gathering(frame, self._futures)
         return False
 
     def get_task_factory(self) -> None:
@@ -187,7 +187,7 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
     def create_future(self) -> FlowFuture:
         """Return a new future of this loop."""
         future = FlowFuture(loop=self)
-        self._numbers = future.number = self._numbers + 1
+        self._futures = future.number = self._futures + 1
         frame = _getframe(1)
         if frame.f_code is WAIT:
             check_awaited(frame)
@@ -239,13 +239,13 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
     # Private.
 
     def _new_task(self, coroutine: Any, name: object = None, context: Context | None = None) -> FlowTask:
-        number = self._numbers + 1
+        number = self._started + 1
         if context is None:
             context = copy_context()
         task = FlowTask(
             coroutine, loop=self, name=f"Task-{number}" if name is None else str(name), context=context
         )
-        self._numbers = task.number = number
+        self._started = task.number = number
         task.context = context
         self._tasks.add(task)
         return task
@@ -320,11 +320,14 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
             if task.done():
                 continue
             context = task.context
-            close_coroutine(task.get_coro(), context)
-            waiter: Any = getattr(task, "_fut_waiter", None)
-            if waiter is not None:
-                # It holds the task that waits for it, in a circle that only the collector would free.
-                waiter.cancel()
+            coroutine: Any = task.get_coro()
+            close_coroutine(coroutine, context)
+            # What waits and what it waits for hold each other, in circles that only the collector would
+            # free, and each holds the flow's context. Made anew, a task lets go of both.
+            # Without its number it hashes by its address meanwhile: see `FlowTask.__hash__`. Without the
+            # flow's context, because CPython never lets go of the old one where a new one is handed in.
+            del task.number, task.context
+            FlowTask.__init__(task, coroutine, loop=self, name=task.get_name())
         for generator in self._generators.drop():
             if context is not None:
                 close_generator(generator, context)

@@ -1,5 +1,4 @@
 """The small things that a flow's event loop keeps: callbacks, timers, and what is not finished yet."""
-# ruff: noqa: SLF001 - a timer is a part of its loop
 
 from __future__ import annotations
 

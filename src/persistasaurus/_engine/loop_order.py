@@ -8,7 +8,6 @@ stays identity.
 Read for this: asyncio's tasks.py, taskgroups.py, locks.py and queues.py of 3.11 to 3.13, and the
 _asynciomodule.c of 3.14.
 """
-# ruff: noqa: SLF001 - the order hides in asyncio's private parts
 
 from __future__ import annotations
 

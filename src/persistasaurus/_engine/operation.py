@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from persistasaurus._codec import ValueCodec
 from persistasaurus._model import PENDING, Kind
 from persistasaurus._store.base import StepRow
 
@@ -19,35 +18,37 @@ class Operation:
     It belongs to its flow's driver. `row` is what an earlier claim recorded of it, if anything.
     """
 
-    __slots__ = (
-        "abandoned",
-        "arguments",
-        "asked",
-        "attempt",
-        "attempts_before",
-        "bound",
-        "codec",
-        "commits",
-        "definition",
-        "delay_ms",
-        "done",
-        "due_at_ms",
-        "ended_after_ms",
-        "error",
-        "fire",
-        "future",
-        "inline",
-        "instance",
-        "kind",
-        "name_id",
-        "number",
-        "parameters",
-        "row",
-        "running",
-        "started_at_ms",
-        "task",
-        "value",
-    )
+    # Defaults stand in the class: there are thirty of them, and most operations set ten.
+    definition: Any = None
+    instance: Any = None
+    arguments: Any = None
+    codec: Any = None
+    parameters: str | None = None
+    delay_ms: int | None = None
+    due_at_ms: int | None = None
+    started_at_ms = 0
+    ended_after_ms = 0
+    attempt = 0
+    attempts_before = 0
+    ended_attempt = 0
+    """The last attempt of which the end is known, so that a late thread is not heard."""
+    future: Any = None
+    fire: Callable[[], None] | None = None
+    task: Any = None
+    inline = False
+    waits = False
+    """Whether it has begun to wait for a signal."""
+    running = False
+    """Whether an attempt runs right now."""
+    commits = False
+    """Whether its completion is on its way to the store."""
+    abandoned = False
+    """Whether the flow has cancelled it."""
+    done = False
+    """Whether the flow has been shown its completion."""
+    value: Any = None
+    error: BaseException | None = None
+    bound: Any = None
 
     def __init__(self, number: int, kind: Kind, name_id: int, row: StepRow | None, asked: int) -> None:
         self.number = number
@@ -55,32 +56,6 @@ class Operation:
         self.name_id = name_id
         self.row = row
         self.asked = asked
-        self.definition: Any = None
-        self.instance: Any = None
-        self.bound: dict[str, Any] = {}
-        self.arguments: Any = None
-        self.codec: ValueCodec | None = None
-        self.parameters: str | None = None
-        self.delay_ms: int | None = None
-        self.due_at_ms: int | None = None
-        self.started_at_ms = 0
-        self.ended_after_ms = 0
-        self.attempt = 0
-        self.attempts_before = 0
-        self.future: Any = None
-        self.fire: Callable[[], None] | None = None
-        self.task: Any = None
-        self.inline = False
-        self.running = False
-        """Whether an attempt runs right now."""
-        self.commits = False
-        """Whether its completion is on its way to the store."""
-        self.abandoned = False
-        """Whether the flow has cancelled it."""
-        self.done = False
-        """Whether the flow has been shown its completion."""
-        self.value: Any = None
-        self.error: BaseException | None = None
 
     def restore(self) -> None:
         """Take over what an earlier claim recorded of it."""
@@ -93,6 +68,12 @@ class Operation:
         self.attempt = row.attempts
         self.attempts_before = row.attempts_before
         self.parameters = row.parameters
+
+    def forget(self) -> None:
+        """Take nothing over: what an earlier claim recorded under this number was something else."""
+        self.row = None
+        self.started_at_ms = self.attempt = self.attempts_before = 0
+        self.delay_ms = self.due_at_ms = None
 
     def parts(
         self,

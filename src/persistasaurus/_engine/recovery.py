@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from persistasaurus._engine.history import Reopened, failed_steps, reopen, verify
-from persistasaurus._model import FAILED, PARKED
+from persistasaurus._engine.children import child_id
+from persistasaurus._engine.history import failed_steps, reopen, verify
+from persistasaurus._model import CANCELLED, FAILED, PARKED, Kind
 from persistasaurus._store.base import History, Store, WorkerRow
 from persistasaurus.errors import FlowCancelled
 
@@ -29,7 +30,7 @@ def host_name() -> str:
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        namespace = os.readlink("/proc/self/ns/pid")
+        namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return f"{sys.platform}:{os.uname().nodename if hasattr(os, 'uname') else ''}:"
     return f"{boot}:{namespace}"
@@ -71,7 +72,9 @@ def _is_zombie(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] in ("Z", "X")
 
 
-def take_over_the_dead(store: Store, workers: Iterable[WorkerRow], *, me: int, now_ms: int, lease_now_ms: int) -> int:
+def take_over_the_dead(
+    store: Store, workers: Iterable[WorkerRow], *, me: int, now_ms: int, lease_now_ms: int
+) -> int:
     """Free the flows of workers that are gone or whose lease is over; returns how many flows."""
     freed = 0
     for worker in workers:
@@ -84,25 +87,36 @@ def take_over_the_dead(store: Store, workers: Iterable[WorkerRow], *, me: int, n
     return freed
 
 
-def retry(store: Store, history: History, now_ms: int) -> list[int]:
+def retry(store: Store, history: History, now_ms: int, *, with_parent: bool = False) -> None:
     """Make a failed or parked flow due again, its failed steps pending; nothing else is forgotten.
 
-    Returns the step numbers of child flows that are to be retried with it. A flow in any other state
-    is left alone.
+    So are, before it, the child flows that it failed of or still waits for; those that were cancelled too,
+    for that was their parent's doing. A flow in any other state is left alone.
 
     Raises:
         FlowCancelled: the flow was cancelled before it failed.
         DamagedRecordError: its record does not match its checksums.
     """
     flow = history.flow
-    if flow.status not in (FAILED, PARKED):
-        return []
-    changed = Reopened([], [])
-    if flow.status == FAILED:
-        if flow.cancel_event is not None:
-            raise FlowCancelled(f"Flow {flow.flow_id!r} failed after it was cancelled. Start a new one instead.")
-        name_ids = {name: number for number, name in store.names().items()}
-        replay = verify(history, name_ids[flow.class_name, flow.method_name])
-        changed = reopen(replay, failed_steps(flow.error), now_ms)
+    if flow.status == PARKED:
+        store.reopen(flow.flow_key, expected_status=PARKED, steps=(), dropped=(), now_ms=now_ms)
+        return
+    if flow.status != FAILED and not (with_parent and flow.status == CANCELLED):
+        return
+    if flow.cancel_event is not None and not with_parent:
+        raise FlowCancelled(f"Flow {flow.flow_id!r} failed after it was cancelled. Start a new one instead.")
+    name_ids = {name: number for number, name in store.names().items()}
+    replay = verify(history, name_ids[flow.class_name, flow.method_name])
+    changed = reopen(replay, failed_steps(flow.error), now_ms)
+    for row in history.steps:
+        if row.kind == Kind.CHILD and (row.event is None or row.step in changed.children):
+            _retry_child(store, child_id(flow.flow_id, row.step), now_ms)
+    # Last: a parent that is driven before would be told once more how its child had failed.
     store.reopen(flow.flow_key, expected_status=flow.status, steps=changed.steps, dropped=(), now_ms=now_ms)
-    return changed.children
+
+
+def _retry_child(store: Store, flow_id: str, now_ms: int) -> None:
+    found = store.find(flow_id)
+    history = store.load(found.flow_key) if found is not None else None
+    if history is not None:
+        retry(store, history, now_ms, with_parent=True)

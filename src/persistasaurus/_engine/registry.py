@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 from persistasaurus._codec import ValueCodec
 from persistasaurus._engine.retry import ONCE, Retry
+from persistasaurus._plain import a
 from persistasaurus._signature import ArgumentsCodec, arguments_codec
 from persistasaurus.errors import DuplicateNameError, NotMarkableError, UnknownFlowError, UsageError
 
@@ -28,16 +30,19 @@ class Definition:
     """The class whose body it stands in; known once that class exists."""
     attribute: str = ""
     local_names: Mapping[str, Any] | None = None
-    name_ids: dict[int, int] = field(default_factory=dict)
+    name_ids: dict[int, int] = field(default_factory=dict[int, int])
     """Its number in each open store, by the store's identity."""
     _arguments: ArgumentsCodec | None = None
     _result: ValueCodec | None = None
+    _log_name: tuple[str, str] | None = None
 
     @property
     def arguments(self) -> ArgumentsCodec:
         """Reads and writes the arguments as JSON; made at first use, when all names are defined."""
         if self._arguments is None:
-            self._arguments = arguments_codec(self.function, skip_self=self.is_method, localns=self.local_names)
+            self._arguments = arguments_codec(
+                self.function, skip_self=self.is_method, localns=self.local_names
+            )
         return self._arguments
 
     @property
@@ -50,8 +55,13 @@ class Definition:
     @property
     def log_name(self) -> tuple[str, str]:
         """The class name (empty for functions) and method name under which the log shows it."""
-        class_name = self.owner.__qualname__ if self.owner is not None else ""
-        return class_name, self.given_name or self.attribute or self.function.__qualname__
+        if self._log_name is None:
+            class_name = self.owner.__qualname__ if self.owner is not None else ""
+            name = class_name, self.given_name or self.attribute or self.function.__qualname__
+            if self.is_method and self.owner is None:
+                return name  # the class does not exist yet
+            self._log_name = name
+        return self._log_name
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -98,15 +108,19 @@ def display_name(name: tuple[str, str]) -> str:
     return f"{name[0]}.{name[1]}" if name[0] else name[1]
 
 
-def check_markable(function: Any, marker: str) -> None:
+def check_markable(function: object, marker: str) -> None:
     """Raise `NotMarkableError` where `function` cannot be a flow or a step."""
+    kind = a(type(function))
     if isinstance(function, (staticmethod, classmethod)):
         raise NotMarkableError(
-            f"@{marker} was put on a {type(function).__name__}, which has no instance to call its steps on. "
+            f"@{marker} was put on {kind}, which has no instance to call its steps on. "
             "Use a module-level function or an ordinary method."
         )
     if not inspect.isfunction(function):
-        raise NotMarkableError(f"@{marker} marks functions and methods, not a {type(function).__name__}.")
+        raise NotMarkableError(
+            f"@{marker} marks functions and methods, not {kind}: only they have a body to run again. "
+            "Wrap it in a `def` and mark that."
+        )
     name = function.__qualname__
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise NotMarkableError(
@@ -119,10 +133,27 @@ def check_markable(function: Any, marker: str) -> None:
         )
 
 
+def check_in_class(definition: Definition, marker: str) -> None:
+    """Raise `NotMarkableError` where another decorator hides a method's mark from its class."""
+    if definition.is_method and definition.owner is None:
+        raise NotMarkableError(
+            f"The {marker} {definition.function.__qualname__!r} stands in a class that does not know it: another "
+            f"decorator, such as staticmethod or classmethod, hides it. Put @{marker} on top, on an ordinary "
+            "method or a module-level function."
+        )
+
+
 _defined: dict[tuple[str, str], Target] = {}
 _steps: dict[tuple[str, str], StepDefinition] = {}
 _owners: dict[type, None] = {}
 _lock = threading.Lock()
+_changes = itertools.count(1)
+_last_change = 0
+
+
+def _changed() -> None:
+    global _last_change  # noqa: PLW0603 - what is defined is the process's, not an app's
+    _last_change = next(_changes)
 
 
 def define(target: Target) -> None:
@@ -136,6 +167,7 @@ def define(target: Target) -> None:
         _defined[target.name] = target
         if target.owner is not None:
             _owners[target.owner] = None
+        _changed()
 
 
 def define_step(definition: StepDefinition) -> None:
@@ -157,14 +189,15 @@ def check_name(new: FlowDefinition, name: tuple[str, str]) -> None:
     raise DuplicateNameError(
         f"Two flows are named {display_name(name)!r}: one in {first.__module__} "
         f"({first.__code__.co_filename}:{first.__code__.co_firstlineno}), one in {second.__module__} "
-        f"({second.__code__.co_filename}:{second.__code__.co_firstlineno}). After a restart a flow is found by "
+        f"({second.__code__.co_filename}:{second.__code__.co_firstlineno}). After a restart a flow is found "
+        "by "
         "its name alone. Give one of them another: @flow(name=...)."
     )
 
 
 def _is_same(old: Any, new: Any) -> bool:
     """Whether `new` is `old` defined again: a reload, a notebook's cell, or `__main__` imported by name."""
-    return old.__module__ == new.__module__ or old.__code__.co_filename == new.__code__.co_filename
+    return bool(old.__module__ == new.__module__ or old.__code__.co_filename == new.__code__.co_filename)
 
 
 class Registry:
@@ -174,6 +207,11 @@ class Registry:
         self._factories: dict[type, Factory] = {}
         self._implementations: dict[type, type] = {}
 
+    @property
+    def last_change(self) -> int:
+        """A number that is another one once a flow was defined, or a class registered."""
+        return _last_change
+
     def register(self, cls: type, maker: Factory | type | None = None) -> None:
         """Tell how instances of a flow's class are made, or which class implements an interface.
 
@@ -182,7 +220,10 @@ class Registry:
             DuplicateNameError: the interface has another implementation already.
         """
         if not isinstance(cls, type):
-            raise UsageError(f"app.register takes a class first, not {cls!r}. A function flow needs no registering.")
+            raise UsageError(
+                f"app.register takes a class first, not {cls!r}. A function flow needs no registering."
+            )
+        _check_maker(cls, maker)
         if isinstance(maker, type):
             known = self._implementations.get(cls)
             if known is not None and known.__qualname__ != maker.__qualname__:
@@ -191,10 +232,10 @@ class Registry:
                     f"{maker.__qualname__} would be a second implementation. Register one of them."
                 )
             self._implementations[cls] = maker
+            _changed()
             return
-        if maker is not None and not callable(maker):
-            raise UsageError(f"app.register({cls.__qualname__}, ...) takes a function that makes one, or a subclass.")
         self._factories[cls] = maker if maker is not None else cls
+        _changed()
 
     def implementation(self, cls: type) -> type:
         """Return the class to instantiate for a class or interface."""
@@ -213,7 +254,9 @@ class Registry:
 
         Raises:
             UnknownFlowError: its class needs constructor arguments and is not registered.
+            NotMarkableError: its class does not know it.
         """
+        check_in_class(definition, "flow")
         if owner is not None:
             owner = self.implementation(owner)
             found = inspect.getattr_static(owner, definition.attribute, None)
@@ -238,6 +281,40 @@ class Registry:
         return {name: target for name, target in found.items() if self.is_known(target.owner)}
 
 
+def _check_maker(cls: type, maker: Any) -> None:
+    """Refuse now what could not make an instance later, when a flow needs one."""
+    name = cls.__qualname__
+    if isinstance(maker, type):
+        # Whether a class has what a protocol asks for is for the type checker to say.
+        if not getattr(cls, "_is_protocol", False) and not issubclass(maker, cls):
+            raise UsageError(
+                f"app.register({name}, {maker.__qualname__}): {maker.__qualname__} is no subclass of {name}. "
+                "Give a subclass, or a function that makes an instance."
+            )
+        return
+    if maker is None and not _needs_no_arguments(cls):
+        raise UsageError(
+            f"app.register({name}): an instance cannot be made without arguments. Say how it is made: "
+            f"app.register({name}, lambda: {name}(...))."
+        )
+    if maker is not None and not (callable(maker) and _takes_no_arguments(maker)):
+        raise UsageError(
+            f"app.register({name}, {maker!r:.60}): instances are made by a function that can be called "
+            "without "
+            f"arguments. Give one, as in lambda: {name}(...), or a subclass."
+        )
+
+
+def _takes_no_arguments(maker: Any) -> bool:
+    try:
+        inspect.signature(maker).bind()
+    except TypeError:
+        return False
+    except ValueError:  # some of C's callables tell no signature
+        return True
+    return True
+
+
 def _flows_of(cls: type) -> Iterator[FlowDefinition]:
     for base in cls.__mro__:
         for value in vars(base).values():
@@ -247,7 +324,8 @@ def _flows_of(cls: type) -> Iterator[FlowDefinition]:
 
 
 def _subclasses(cls: type) -> Iterator[type]:
-    for sub in cls.__subclasses__():
+    subclasses: list[type] = cls.__subclasses__()
+    for sub in subclasses:
         yield sub
         yield from _subclasses(sub)
 

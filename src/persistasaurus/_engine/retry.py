@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import cast
 
 from persistasaurus._clock import LONGEST_MS, Duration, to_ms
 
@@ -23,8 +24,8 @@ class Retry:
     resets neither. Attempts that a crash cut short count too.
 
     Raises:
-        ValueError: `attempts` is below 1, `backoff` below 1, `jitter` negative, or a duration is
-            negative, NaN or infinite.
+        ValueError: `attempts` is below 1, `backoff` below 1, `jitter` negative, `on` or `unless` no
+            exceptions, or a duration is negative, NaN or infinite.
     """
 
     attempts: int = 3
@@ -40,10 +41,13 @@ class Retry:
     def __post_init__(self) -> None:
         if isinstance(self.attempts, bool) or not isinstance(self.attempts, int) or self.attempts < 1:
             raise ValueError(f"Retry(attempts={self.attempts!r}): give 1 or more; the first attempt counts.")
-        if not 1 <= self.backoff < float("inf"):
+        if not _is_number(self.backoff) or not 1 <= self.backoff < float("inf"):
             raise ValueError(f"Retry(backoff={self.backoff!r}): give a finite factor of 1 or more.")
-        if not 0 <= self.jitter < float("inf"):
+        if not _is_number(self.jitter) or not 0 <= self.jitter < float("inf"):
             raise ValueError(f"Retry(jitter={self.jitter!r}): give a finite fraction of 0 or more.")
+        for name, types in (("on", self.on), ("unless", self.unless)):
+            if not _are_exceptions(types):
+                raise ValueError(f"Retry({name}={types!r}): give an exception class, or a tuple of them.")
         object.__setattr__(self, "_wait_ms", to_ms(self.wait, "Retry(wait=...)"))
         object.__setattr__(self, "_max_wait_ms", to_ms(self.max_wait, "Retry(max_wait=...)"))
 
@@ -61,6 +65,15 @@ class Retry:
         wait = min(grown, self._max_wait_ms)
         spread = random.Random(f"{key}/{made}").random() * self.jitter  # noqa: S311 - not a secret
         return min(round(wait * (1 + spread)), LONGEST_MS)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _are_exceptions(types: object) -> bool:
+    given = cast("tuple[object, ...]", types) if isinstance(types, tuple) else (types,)
+    return all(isinstance(one, type) and issubclass(one, BaseException) for one in given)
 
 
 ONCE = Retry(attempts=1)

@@ -7,15 +7,14 @@ the flow. Both replay the recorded events first and then go on with those that a
 from __future__ import annotations
 
 import logging
-import random
 import threading
-import uuid
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from persistasaurus._engine import dispatch
+from persistasaurus._engine.calls import Calls
 from persistasaurus._engine.commit import Progress
 from persistasaurus._engine.history import (
     AFTER_REOPENED,
@@ -24,11 +23,13 @@ from persistasaurus._engine.history import (
     Replay,
     describe,
     differs,
+    forgotten,
+    is_asked_again,
     mismatch,
     not_asked,
 )
 from persistasaurus._engine.operation import Operation
-from persistasaurus._engine.scope import scope
+from persistasaurus._engine.recorded import decode_recorded
 from persistasaurus._model import PENDING, WAITING, Kind
 from persistasaurus._store.base import FlowRow, FlowUpdate, Mailbox, SignalRow
 
@@ -43,14 +44,32 @@ class Halt(BaseException):
     """Unwinds a flow's body; no `except Exception` stops it and no step starts while it does."""
 
 
-class SoftMismatch(Halt):
-    """The flow took another way than before a failure that was reopened; the rest is dropped."""
-
-
-class Run(ABC):
+class Run(Calls):
     """The state that both drivers share."""
 
-    def __init__(self, engine: Engine, flow: FlowRow, target: Target, replay: Replay, bound: dict[str, Any]) -> None:
+    instance: Any = None
+    number = 0
+    seen = 0
+    live = False
+    in_flight = 0
+    """Commits on their way that the driver waits for."""
+    active = 0
+    """Attempts running right now."""
+    held = 0
+    """Attempts kept back because this worker may not start any."""
+    idle = False
+    """Whether the store says that nothing of the flow runs."""
+    halted: BaseException | None = None
+    finished = False
+    has_children = False
+    mail: Mailbox | None = None
+    """What others had left when the flow was claimed; read once its history is used up."""
+    mail_read = False
+    """Whether it was; a flow that was started just now reads it when it first waits for a signal."""
+
+    def __init__(
+        self, engine: Engine, flow: FlowRow, target: Target, replay: Replay, bound: dict[str, Any]
+    ) -> None:
         self.engine = engine
         self.worker_id = engine.worker_id
         self.key = flow.flow_key
@@ -58,46 +77,31 @@ class Run(ABC):
         self.flow = flow
         self.target = target
         self.bound = bound
-        self.instance: Any = None
-        self.number = 0
-        self.seen = 0
         self.now_ms = flow.created_at_ms
         self.rows = replay.rows
         self.recorded: deque[Event] = deque(replay.events)
-        self.last_recorded = max(replay.rows, default=0)
+        self.last_recorded = max((n for n, row in replay.rows.items() if row[6] != AFTER_REOPENED), default=0)
         self.open: dict[int, Operation] = {}
         self.frontier: list[Operation] = []
-        self.live = False
         self.unwritten: dict[int, Any] = {}
         """Rows of started steps that travel with the flow's next commit."""
-        self.in_flight = 0
-        """Commits on their way that the driver waits for."""
-        self.active = 0
-        """Attempts running right now."""
         self.signals: list[SignalRow] = []
         self.taken: set[int] = set()
         self.pokes = flow.pokes
         self.crashes = flow.crashes
         self.lost_claims = flow.lost_claims
-        self.idle = False
-        """Whether the store says that nothing of the flow runs."""
-        self.halted: BaseException | None = None
-        self.finished = False
-        self.has_children = False
         self.cancel_sent = flow.cancel_event is not None
         self.cancelled_at_ms = flow.cancel_event_at_ms
         self.replayed = len(replay.events)
         self.lost_before = flow.lost_claims
         self.guard = threading.Lock()
         """Held for a moment where steps that end in other threads touch the counts and rows."""
-        self.failures: dict[int, tuple[BaseException, int]] = {}
-        self.mail: Mailbox | None = None
-        """What others had left when the flow was claimed; read once its history is used up."""
+        self.failures: dict[int, tuple[BaseException, int, int]] = {}
+        """What steps have raised, with their numbers and their names'."""
         # The writer's: the numbers of the last committed event.
         self.events = len(replay.events)
         self.chain = replay.chain
         self.cancel_event = flow.cancel_event
-        self._random: random.Random | None = None
 
     # What the two drivers do each in its own way.
 
@@ -141,6 +145,9 @@ class Run(ABC):
             raise self.halted if isinstance(self.halted, Halt) else Halt
         self.number = number = self.number + 1
         row = self.rows.get(number)
+        if row is not None and row[6] == AFTER_REOPENED and not is_asked_again(row, kind, name_id):
+            self._takes_another_way(number)
+            row = None
         operation = Operation(number, kind, name_id, row, self.seen)
         if row is not None:
             if differs(row, kind, name_id):
@@ -154,23 +161,34 @@ class Run(ABC):
         """Go on with a described operation: begin it where the flow is past its recorded history."""
         row = operation.row
         if row is not None:
-            if row[6] == AFTER_REOPENED and row[13] != operation.parameters and row[13] is not None:
-                self._differs(row, operation.kind, ("", "the same with other arguments"))
+            if row[6] == AFTER_REOPENED and row[13] != operation.parameters:
+                self._takes_another_way(operation.number)
+                operation.forget()
             if row[11] is not None:
                 return
         if self.live:
-            self.engine.begin(self, operation)
+            dispatch.begin(self.engine, self, operation)
         else:
             self.frontier.append(operation)
 
     def _differs(self, row: Any, kind: int, name: tuple[str, str]) -> None:
-        """Stop the flow: park it, or drop what was recorded after a failure that was reopened."""
-        if row.asked == AFTER_REOPENED:
-            self.halted = SoftMismatch(row.step)
-            raise self.halted
-        recorded = describe(row.kind, self.engine.name_of(row.name_id))
+        """Stop the flow, which is to be parked."""
+        recorded = describe(row.kind, self.engine.names.of(row.name_id))
         self.halted = mismatch(self.flow_id, row.step, recorded, describe(kind, name))
         raise Halt
+
+    def _takes_another_way(self, step: int) -> None:
+        """Forget what was recorded from `step` on before a retry: the flow asks for something else now."""
+        for number in [n for n in self.rows if n >= step]:
+            row = self.rows.pop(number)
+            if number > step:
+                with self.guard:
+                    self.unwritten[number] = forgotten(row)
+
+    def forget_unasked(self) -> None:
+        """Forget what was recorded before a retry and was not asked for any more by the flow's end."""
+        if any(number > self.number for number in self.rows):
+            self._takes_another_way(self.number + 1)
 
     # Showing completions to the flow.
 
@@ -195,10 +213,7 @@ class Run(ABC):
 
     def _not_asked(self, step: int) -> None:
         row = self.rows[step]
-        if row.asked == AFTER_REOPENED:
-            self.halted = SoftMismatch(step)
-            return
-        recorded = describe(row.kind, self.engine.name_of(row.name_id))
+        recorded = describe(row.kind, self.engine.names.of(row.name_id))
         self.halted = not_asked(self.flow_id, step, recorded)
 
     def go_live(self) -> None:
@@ -210,7 +225,7 @@ class Run(ABC):
         frontier, self.frontier = self.frontier, []
         for operation in frontier:
             if not operation.abandoned:
-                self.engine.begin(self, operation)
+                dispatch.begin(self.engine, self, operation)
         if self.mail is not None:
             mail, self.mail = self.mail, None
             self.read_mail(mail)
@@ -226,9 +241,9 @@ class Run(ABC):
     def outcome_of(self, operation: Operation) -> None:
         """Set the value or error that a recorded row stands for."""
         if operation.row is not None and operation.row[11] is not None:
-            self.engine.decode_recorded(self, operation)
+            decode_recorded(self.engine, self, operation)
         if operation.error is not None:
-            self.failures[id(operation.error)] = (operation.error, operation.number)
+            self.failures[id(operation.error)] = (operation.error, operation.number, operation.name_id)
 
     # Writing.
 
@@ -239,23 +254,43 @@ class Run(ABC):
         written, where the flow has cancelled it meanwhile.
         """
         with self.guard:
-            if ended is not None:
-                if ended.running:
-                    ended.running = False
-                    self.active -= 1
-                if ended.abandoned:
-                    self.nudge()
-                    return False
-                ended.commits = report.completes is not None
-                self.unwritten.pop(ended.number, None)
-            if self.unwritten:
-                report.rows.extend(self.unwritten.values())
-                self.unwritten.clear()
-            if report.update is None and (self.idle or self.lost_claims or (self.crashes and report.completes)):
-                self.running(report)
-            self.in_flight += 1
-            self.engine.put(report)
+            written = self._put(report, ended)
+        if not written:
+            self.nudge()
+        return written
+
+    def _put(self, report: Progress, ended: Operation | None) -> bool:
+        if ended is not None:
+            if ended.running:
+                ended.running = False
+                self.active -= 1
+            # A step in another thread may outlive its flow's claim: what it says then is not this flow's.
+            if ended.abandoned or self.finished:
+                return False
+            ended.commits = report.completes is not None
+            self.unwritten.pop(ended.number, None)
+        if self.unwritten:
+            # Before its own rows, which are newer.
+            report.rows[:0] = self.unwritten.values()
+            self.unwritten.clear()
+        if report.update is None and (self.idle or self.lost_claims or (self.crashes and report.completes)):
+            self.running(report)
+        self.in_flight += 1
+        self.engine.put(report)
         return True
+
+    def write_starts(self, report: Progress) -> None:
+        """Have a write hold every start that is not written yet; called by the writer."""
+        with self.guard:
+            if not self.unwritten:
+                return
+            if not report.rows:
+                self.in_flight += 1
+            report.rows.extend(self.unwritten.values())
+            self.unwritten.clear()
+            if self.lost_claims and not self.finished:
+                # Every start is in it, so none counts the lost claims a second time.
+                self.running(report)
 
     def put_nothing(self, operation: Operation) -> None:
         """Note that an attempt has ended of which nothing is recorded."""
@@ -273,7 +308,7 @@ class Run(ABC):
         self.idle = False
         report.update = self.update(PENDING)
 
-    def update(
+    def update(  # noqa: PLR0913 - the columns that it may set
         self,
         status: int,
         *,
@@ -317,9 +352,13 @@ class Run(ABC):
 
     # Waiting.
 
+    @abstractmethod
+    def at_rest(self) -> bool:
+        """Whether the flow waits and nothing is on its way to it; from any thread."""
+
     def nothing_runs(self) -> bool:
         """Whether only time, a signal or another flow can bring the flow on."""
-        return not self.active and not self.in_flight
+        return not self.active and not self.in_flight and not self.held
 
     def next_due_ms(self) -> int | None:
         """Return when the flow goes on by itself, None where it never does."""
@@ -333,34 +372,27 @@ class Run(ABC):
             return WAITING
         return PENDING
 
+    def poked(self, mail: Mailbox) -> None:
+        """Take in what others have left; the store counts the flow as running until it rests again."""
+        self.idle = False
+        self.read_mail(mail)
+
     def read_mail(self, mail: Mailbox) -> None:
-        """Take in what others have left for the flow."""
+        """Take in what others have left for the flow, once its history is used up."""
+        if not self.live:
+            self.mail = mail
+            return
+        self.mail_read = True
         self.pokes = max(self.pokes, mail.pokes)
         self.signals = [s for s in mail.signals if s.signal_id not in self.taken]
         if mail.cancel_requested_at_ms is not None:
             self.write_cancel(mail.cancel_requested_at_ms)
-        self.engine.hand_out(self, mail)
-
-    # What the flow's code may ask without a step.
-
-    def rng(self) -> random.Random:
-        """Return the flow's own generator, the same in every replay."""
-        if self._random is None:
-            self._random = random.Random(self.flow.seed)  # noqa: S311 - determinism is the point
-        return self._random
-
-    def uuid(self) -> uuid.UUID:
-        """Return the next UUID of the flow, the same in every replay."""
-        return uuid.UUID(int=self.rng().getrandbits(128), version=4)
-
-    def enter(self, variable: ContextVar[Any] = scope) -> None:
-        """Make this the flow of the current context."""
-        variable.set(self)
+        dispatch.deal_out(self.engine, self, mail)
 
     def name_id(self, definition: Definition) -> int:
         """Return the number of a definition's name in this store."""
         store = self.engine.store_number
         found = definition.name_ids.get(store)
         if found is None:
-            found = definition.name_ids[store] = self.engine.intern(definition.log_name)
+            found = definition.name_ids[store] = self.engine.names.intern(definition.log_name)
         return found

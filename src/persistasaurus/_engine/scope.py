@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import threading
 import weakref
+from asyncio import _get_running_loop
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, final
 
+from persistasaurus._engine.loop import FlowLoop
 from persistasaurus.errors import WrongContextError
 
 if TYPE_CHECKING:
     from persistasaurus._engine.run import Run
 
 
-@dataclass(frozen=True, slots=True)
-class StepScope:
+@final
+class StepScope(NamedTuple):
     """The attempt of a step that the code runs in; user code reads it through `current()`."""
 
     flow_id: str
@@ -43,11 +44,17 @@ def running_flow() -> Run | None:
     if here is None:
         if _started_by_flow and threading.current_thread() in _started_by_flow:
             raise foreign_thread()
+        if isinstance(_get_running_loop(), FlowLoop):
+            raise WrongContextError(
+                "A durable operation was called in a flow, but in a context that is not the flow's: it would not be "
+                "recorded. Leave out `context=`, or give it a copy made in the flow by contextvars.copy_context()."
+            )
         return None
-    if here.__class__ is StepScope:
+    # Every call of a step passes here, and this is faster than isinstance.
+    if type(here) is StepScope:
         return None
-    here.check_place()  # type: ignore[union-attr]  # the class test above is faster than isinstance
-    return here  # type: ignore[return-value]
+    here.check_place()
+    return here
 
 
 def in_step() -> StepScope | None:
@@ -78,9 +85,13 @@ def watch_threads() -> None:
 
     def start(self: threading.Thread, *args: Any, **kwargs: Any) -> None:
         here = scope.get()
-        if here is not None and here.__class__ is not StepScope:
+        # A thread that such a thread starts is the flow's doing too.
+        by_flow = (
+            threading.current_thread() in _started_by_flow if here is None else type(here) is not StepScope
+        )
+        if by_flow:
             _started_by_flow.add(self)
         plain(self, *args, **kwargs)
 
-    start._persistasaurus = True  # type: ignore[attr-defined]
+    setattr(start, "_persistasaurus", True)  # noqa: B010 - an attribute that functions do not declare
     threading.Thread.start = start  # type: ignore[method-assign]

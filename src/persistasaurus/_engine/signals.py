@@ -6,6 +6,7 @@ it is still pending. It may arrive before anyone waits, and before the flow exis
 
 from __future__ import annotations
 
+import builtins
 import logging
 from collections.abc import Generator
 from datetime import timedelta
@@ -16,6 +17,7 @@ from persistasaurus._codec import ValueCodec, value_codec
 from persistasaurus._engine.commit import Progress
 from persistasaurus._engine.scope import running_flow
 from persistasaurus._engine.steps import complete, fail, start_attempt
+from persistasaurus._ids import LONGEST_NAME, is_name
 from persistasaurus._model import COMPLETE, PENDING, WAITING, Kind
 from persistasaurus._store.base import SignalRow
 from persistasaurus._store.checksum import signal_checksum
@@ -47,11 +49,10 @@ class Signal(Generic[T]):
 
     __slots__ = ("__weakref__", "_codec", "name", "type")
 
-    def __init__(self, name: str, type: type[T]) -> None:  # noqa: A002 - the word users would expect
-        if not isinstance(name, str) or not 1 <= len(name) <= 256 or "\0" in name:  # noqa: PLR2004
-            raise UsageError(f"Signal({name!r}, ...): a signal's name is 1 to 256 characters without NUL.")
-        if name.startswith("step:"):
-            raise UsageError(f"Signal({name!r}, ...): names that begin with 'step:' stand for resumed steps.")
+    type: builtins.type[T]
+
+    def __init__(self, name: str, type: builtins.type[T]) -> None:  # noqa: A002 - the word users would expect
+        check_signal_name(name)
         known = _signals.get(name)
         if known is not None and not _is_same_type(known.type, type):
             raise DuplicateNameError(
@@ -75,7 +76,7 @@ class Signal(Generic[T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         run = self._flow("await signal")
-        return run.await_signal(self).__await__()  # type: ignore[no-any-return]
+        return run.await_signal(self).__await__()
 
     def wait(self, timeout: Duration | None = None) -> T:
         """Wait for the next value in a sync flow, at most `timeout` (seconds or `timedelta`).
@@ -87,12 +88,15 @@ class Signal(Generic[T]):
         """
         timeout_ms = None if timeout is None else to_ms(timeout, "the timeout of a signal")
         run = self._flow("signal.wait()")
-        return run.wait_signal(self, timeout_ms)  # type: ignore[no-any-return]
+        value: T = run.wait_signal(self, timeout_ms)
+        return value
 
-    def _flow(self, call: str) -> Any:
+    def _flow(self, call: str) -> Run:
         run = running_flow()
         if run is None:
-            raise WrongContextError(f"`{call}` for {self.name!r} was called outside of a flow. Only a flow waits.")
+            raise WrongContextError(
+                f"`{call}` for {self.name!r} was called outside of a flow. Only a flow waits."
+            )
         return run
 
 
@@ -104,9 +108,47 @@ def _is_same_type(old: Any, new: Any) -> bool:
     return names[0] == names[1] and names[0][1] is not None
 
 
+def check_signal_name(name: Any) -> None:
+    """Raise `UsageError` where no signal can be called so."""
+    if not is_name(name):
+        raise UsageError(
+            f"The signal name {name!r:.60} cannot be kept. Give a text of 1 to {LONGEST_NAME} characters "
+            "without NUL "
+            "or lone surrogates."
+        )
+    if name.startswith("step:"):
+        raise UsageError(
+            f"The signal name {name!r} begins with 'step:', which stands for resumed steps. Use another "
+            "name, or "
+            "`resume` for a step."
+        )
+
+
 def known_signal(name: str) -> Signal[Any] | None:
     """Return the signal of a name, where this process has one."""
     return _signals.get(name)
+
+
+def ask_signal(run: Run, signal: Signal[Any], timeout_ms: int | None) -> Operation:
+    """Ask for a wait for a signal."""
+    operation = run.ask(Kind.SIGNAL, run.engine.names.intern(("", signal.name)), ("", signal.name))
+    operation.codec = signal.codec
+    operation.arguments = signal.name
+    if operation.row is None:
+        operation.delay_ms = timeout_ms
+    return operation
+
+
+def ask_resume(run: Run, definition: StepDefinition, instance: Any, timeout_ms: int | None) -> Operation:
+    """Ask for a wait for a step's resume."""
+    operation = run.ask(Kind.WAIT_FOR, run.name_id(definition), definition.log_name)
+    operation.definition = definition
+    operation.instance = instance
+    operation.codec = definition.result
+    operation.arguments = definition.signal_name
+    if operation.row is None:
+        operation.delay_ms = timeout_ms
+    return operation
 
 
 def begin_wait(engine: Engine, run: Run, operation: Operation) -> None:
@@ -114,12 +156,15 @@ def begin_wait(engine: Engine, run: Run, operation: Operation) -> None:
     if operation.row is not None and operation.kind == Kind.WAIT_FOR and operation.parameters is not None:
         _resumed(engine, run, operation)
         return
+    operation.waits = True
     if operation.row is None:
         operation.started_at_ms = engine.now_ms()
         if operation.delay_ms is not None:
             operation.due_at_ms = operation.started_at_ms + operation.delay_ms
         engine.write_start(run, operation, WAITING)
-    if run.signals:
+    if not run.mail_read and run.mail is None:
+        engine.read_mail(run)
+    elif run.signals:
         hand_out(engine, run)
     if operation.due_at_ms is not None and not operation.commits:
         engine.timers.arm(operation.due_at_ms, run, operation)
@@ -141,8 +186,12 @@ def hand_out(engine: Engine, run: Run) -> None:
 
 def _waiting_for(run: Run, name: str) -> Operation | None:
     for operation in run.open.values():
-        waits = operation.kind in (Kind.SIGNAL, Kind.WAIT_FOR) and not operation.commits
-        if waits and not operation.abandoned and operation.fire is None and operation.arguments == name:
+        if (
+            operation.waits
+            and not operation.commits
+            and not operation.abandoned
+            and operation.arguments == name
+        ):
             return operation
     return None
 
@@ -150,19 +199,25 @@ def _waiting_for(run: Run, name: str) -> Operation | None:
 def _accept(engine: Engine, run: Run, operation: Operation, signal: SignalRow) -> None:
     expected = signal_checksum(signal.flow_id, signal.name, signal.payload, signal.sent_at_ms)
     if expected != signal.checksum:
-        raise SerializationError(f"The signal {signal.name!r} is damaged: its row does not match its checksum.")
+        raise SerializationError(
+            f"The signal {signal.name!r} is damaged: its row does not match its checksum."
+        )
     if operation.kind == Kind.SIGNAL:
-        value = operation.codec.from_json(signal.payload, what=f"signal {signal.name!r}")  # type: ignore[union-attr]
+        value = operation.codec.from_json(signal.payload, what=f"The value of signal {signal.name!r}")
         operation.value = value
-        text = operation.codec.encode(value, what=f"signal {signal.name!r}")  # type: ignore[union-attr]
+        text = operation.codec.encode(value, what=f"The value of signal {signal.name!r}")
         complete(engine, run, operation, COMPLETE, return_value=text, consumed=signal.signal_id)
         return
     definition: StepDefinition = operation.definition
-    what = f"step {definition.log_name[1]!r}"
+    what = f"The input of step {definition.log_name[1]!r}"
     bound = definition.arguments.from_json(signal.payload, what=what)
     operation.parameters = definition.arguments.encode(bound, what=what)
-    operation.due_at_ms = None
     operation.arguments = None
+    operation.due_at_ms = None
+    if definition.delay_ms is not None:
+        # The step is called now: its delay counts from here.
+        operation.delay_ms = definition.delay_ms
+        operation.due_at_ms = engine.now_ms() + definition.delay_ms
     report = Progress(run)
     report.consumed = signal.signal_id
     report.rows.append(operation.parts(run.key, PENDING))
@@ -193,12 +248,11 @@ def _resumed(engine: Engine, run: Run, operation: Operation) -> None:
 def on_wait_due(engine: Engine, run: Run, operation: Operation) -> None:
     """End a wait whose timeout is over, unless its signal was sent before."""
     if operation.kind == Kind.WAIT_FOR and operation.parameters is not None:
-        start_attempt(engine, run, operation)
+        if operation.arguments is not None:  # else its resume is being written, and goes on by itself
+            start_attempt(engine, run, operation)
         return
     engine.read_mail(run)
     if operation.commits or operation.parameters is not None:
         return
     timeout = timedelta(milliseconds=operation.delay_ms or 0)
     fail(engine, run, operation, TimeoutError(f"Nobody sent {operation.arguments!r} within {timeout}."))
-
-

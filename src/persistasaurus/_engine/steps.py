@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from persistasaurus._codec import check_size
 from persistasaurus._engine.commit import Progress
+from persistasaurus._engine.recorded import decode_recorded
 from persistasaurus._engine.scope import StepScope, scope
 from persistasaurus._events import Happening
 from persistasaurus._failure import convert, record_failure
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("persistasaurus.step")
 
 
-def ask_step(run: Run, definition: StepDefinition, instance: Any, args: Any, kwargs: Any, *, inline: bool) -> Operation:
+def ask_step(
+    run: Run, definition: StepDefinition, instance: Any, args: Any, kwargs: Any, *, inline: bool
+) -> Operation:
     """Ask for a step; its arguments are encoded only where it is not recorded as ended yet."""
     bound = definition.arguments.bind(args, kwargs)
     operation = run.ask(Kind.STEP, run.name_id(definition), definition.log_name)
@@ -46,9 +50,9 @@ def ask_step(run: Run, definition: StepDefinition, instance: Any, args: Any, kwa
 
 def _describe(run: Run, operation: Operation, definition: StepDefinition) -> None:
     try:
-        what = f"step {definition.log_name[1]!r}"
+        what = f"The input of step {definition.log_name[1]!r}"
         operation.parameters = definition.arguments.encode(operation.bound, what=what)
-        check_size(operation.parameters, limit=run.engine.settings.max_payload, what=f"The arguments of {what}")
+        check_size(operation.parameters, limit=run.engine.settings.max_payload, what=what)
     except SerializationError:
         # The call never happened: its number goes to the next one, live and on every replay alike.
         del run.open[operation.number]
@@ -73,7 +77,7 @@ def begin_step(engine: Engine, run: Run, operation: Operation) -> None:
 
 def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
     """Run an attempt, unless the worker may not: its lease is over, or the flow counts as idle."""
-    if operation.abandoned or operation.done or run.halted is not None:
+    if operation.abandoned or operation.done or run.halted is not None or run.worker_id != engine.worker_id:
         return
     if not engine.may_start():
         engine.hold(run, operation)
@@ -93,8 +97,8 @@ def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
         run.active += 1
         run.unwritten[operation.number] = operation.parts(run.key)
     engine.committer.note_start(run, operation.number)
-    if engine.observed:
-        engine.tell(Happening.STEP_STARTED, run, operation)
+    if engine.facts.observed:
+        engine.facts.tell(Happening.STEP_STARTED, run, operation)
     if operation.definition.is_async:
         engine.on_host(_start_async, engine, run, operation)
     elif operation.inline:
@@ -114,10 +118,25 @@ def _next_attempt(run: Run, operation: Operation) -> int:
     return row.attempts + max(1, lost)
 
 
+def _still_may(engine: Engine, run: Run, operation: Operation) -> bool:
+    """Whether an attempt may run now that its thread or task is there; else it is dropped or kept back."""
+    if operation.abandoned or run.worker_id != engine.worker_id:
+        run.put_nothing(operation)
+        return False
+    if not engine.may_start():
+        operation.attempt -= 1  # it has not run
+        engine.hold(run, operation)
+        run.put_nothing(operation)
+        return False
+    return True
+
+
 def _run_here(engine: Engine, run: Run, operation: Operation) -> None:
-    definition: StepDefinition = operation.definition
-    if definition.timeout_ms is not None:
-        engine.watch_timeout(run, operation, definition.timeout_ms)
+    if not _still_may(engine, run, operation):
+        return
+    attempt, timeout_ms = operation.attempt, operation.definition.timeout_ms
+    if timeout_ms is not None:
+        engine.on_host(engine.host.call_later, timeout_ms / 1000, _time_over, engine, run, operation, attempt)
     token = scope.set(StepScope(run.flow_id, operation.number, operation.attempt))
     try:
         value = _call(operation)
@@ -125,10 +144,36 @@ def _run_here(engine: Engine, run: Run, operation: Operation) -> None:
         raise
     except BaseException as error:  # noqa: BLE001 - the one place where a user's failure becomes data
         scope.reset(token)
-        finish(engine, run, operation, None, error)
+        if _ends(run, operation, attempt):
+            finish(engine, run, operation, None, error)
     else:
         scope.reset(token)
-        finish(engine, run, operation, value, None)
+        if _ends(run, operation, attempt):
+            finish(engine, run, operation, value, None)
+
+
+def _time_over(engine: Engine, run: Run, operation: Operation, attempt: int) -> None:
+    """Fail an attempt whose time is over; its thread cannot be stopped and runs on unheard."""
+    if not run.finished and operation.running and _ends(run, operation, attempt):
+        finish(engine, run, operation, None, _too_late(operation))
+
+
+def _ends(run: Run, operation: Operation, attempt: int) -> bool:
+    """Whether this is the first word of the attempt's end: the step's own, or that its time is over."""
+    with run.guard:
+        first = operation.attempt == attempt and operation.ended_attempt < attempt
+        if first:
+            operation.ended_attempt = attempt
+    return first
+
+
+def _too_late(operation: Operation) -> TimeoutError:
+    definition: StepDefinition = operation.definition
+    limit = timedelta(milliseconds=definition.timeout_ms or 0)
+    name = definition.log_name[1]
+    return TimeoutError(
+        f"Attempt {operation.attempt} of step {name!r} took longer than its timeout of {limit}."
+    )
 
 
 def _call(operation: Operation) -> Any:
@@ -143,17 +188,18 @@ def _start_async(engine: Engine, run: Run, operation: Operation) -> None:
     context.run(scope.set, StepScope(run.flow_id, operation.number, operation.attempt))
     # Not host.create_task: an eager task factory would run the step right here, inside the flow's loop.
     operation.task = asyncio.Task(_attempt_async(engine, run, operation), loop=engine.host, context=context)
-    engine.host_tasks.add(operation.task)
-    operation.task.add_done_callback(engine.host_tasks.discard)
 
 
 async def _attempt_async(engine: Engine, run: Run, operation: Operation) -> None:
+    if not _still_may(engine, run, operation):
+        return
     timeout_ms = operation.definition.timeout_ms
+    limit = None if timeout_ms is None else asyncio.timeout(timeout_ms / 1000)
     try:
-        if timeout_ms is None:
+        if limit is None:
             value = await _call(operation)
         else:
-            async with asyncio.timeout(timeout_ms / 1000):
+            async with limit:
                 value = await _call(operation)
     except asyncio.CancelledError as error:
         if operation.abandoned or engine.stopping:
@@ -163,19 +209,20 @@ async def _attempt_async(engine: Engine, run: Run, operation: Operation) -> None
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - the same place for async steps
-        finish(engine, run, operation, None, error)
+        late = limit is not None and limit.expired() and isinstance(error, TimeoutError)
+        finish(engine, run, operation, None, _too_late(operation) if late else error)
     else:
         finish(engine, run, operation, value, None)
 
 
 def finish(engine: Engine, run: Run, operation: Operation, value: Any, error: BaseException | None) -> None:
     """Record how an attempt ended: complete, to be tried again, or failed."""
-    text: str | None = None
+    text = None
     final = False
     if error is None:
         what = f"The result of step {operation.definition.log_name[1]!r}"
         try:
-            text, value = operation.codec.record(value, what=what)  # type: ignore[union-attr]
+            text, value = operation.codec.record(value, what=what)
             check_size(text, limit=engine.settings.max_payload, what=what)
         except SerializationError as unrecordable:
             error, final = unrecordable, True
@@ -194,7 +241,7 @@ def finish(engine: Engine, run: Run, operation: Operation, value: Any, error: Ba
         _try_again(engine, run, operation, error, wait_ms)
 
 
-def complete(
+def complete(  # noqa: PLR0913 - the columns that an end may set
     engine: Engine,
     run: Run,
     operation: Operation,
@@ -211,6 +258,20 @@ def complete(
     report.completes = operation.parts(run.key, status, operation.ended_after_ms, return_value, error)
     report.consumed = consumed
     run.put(report, ended=operation)
+
+
+def complete_as_kept(engine: Engine, run: Run, operation: Operation) -> None:
+    """Give an operation the outcome that it had before the flow was retried, as its next event."""
+    row = operation.row
+    try:
+        decode_recorded(engine, run, operation)
+    except SerializationError as error:
+        run.halted = error
+        run.nudge()
+        return
+    operation.row = None
+    if row is not None:
+        complete(engine, run, operation, row.status, return_value=row.return_value, error=row.error)
 
 
 def fail(engine: Engine, run: Run, operation: Operation, error: BaseException) -> None:
@@ -231,5 +292,5 @@ def _try_again(engine: Engine, run: Run, operation: Operation, error: BaseExcept
     if run.put(report, ended=operation):
         extra = {"flow_id": run.flow_id, "step": operation.number, "attempt": operation.attempt}
         log.info("step failed, next attempt in %d ms: %s", wait_ms, type(error).__qualname__, extra=extra)
-        if engine.observed:
-            engine.tell(Happening.STEP_RETRIED, run, operation)
+        if engine.facts.observed:
+            engine.facts.tell(Happening.STEP_RETRIED, run, operation)

@@ -13,10 +13,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from persistasaurus._engine import driving
 from persistasaurus._engine.children import ask_child, cancel_child
+from persistasaurus._engine.delays import take_due
 from persistasaurus._engine.history import Event
 from persistasaurus._engine.run import Halt, Run
 from persistasaurus._engine.scope import foreign_thread, scope
+from persistasaurus._engine.signals import ask_resume, ask_signal
 from persistasaurus._engine.steps import ask_step
 from persistasaurus._model import CANCELLED, Kind
 from persistasaurus.errors import FlowCancelled, FlowParked, PersistasaurusError, WrongContextError
@@ -40,14 +43,19 @@ class SyncRun(Run):
 
     _ident: int | None = None
     _cancel_shown = False
+    _cancel_told = False
     _cancel_due = False
+    _lingers = False
 
-    def start(self) -> None:
-        """Run the flow's body in a thread of the pool."""
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
         self._inbox: deque[Operation | None] = deque()
         self._notes: deque[Callable[[], None]] = deque()
         self._bell = threading.Lock()
         self._bell.acquire()
+
+    def start(self) -> None:
+        """Run the flow's body in a thread of the pool."""
         self.engine.flow_pool.submit(self._body)
 
     def post(self, note: Callable[[], None]) -> None:
@@ -70,15 +78,23 @@ class SyncRun(Run):
         if self.finished:
             return
         self._ident = threading.get_ident()
-        contextvars.copy_context().run(self._run)
+        try:
+            contextvars.copy_context().run(self._run)
+        finally:
+            # The next flow of this thread must not pass for this one in a context that was kept.
+            self._ident = None
 
     def _run(self) -> None:
         scope.set(self)
         try:
-            self.instance = self.engine.make_instance(self.target)
+            self.instance = self.engine.memory.make_instance(self.target)
             args, kwargs = self.target.definition.arguments.unpack(self.bound)
             function = self.target.definition.function
-            result = function(*args, **kwargs) if self.instance is None else function(self.instance, *args, **kwargs)
+            result = (
+                function(*args, **kwargs)
+                if self.instance is None
+                else function(self.instance, *args, **kwargs)
+            )
             self._leave_replay()
         except Halt:
             self._halted()
@@ -90,7 +106,7 @@ class SyncRun(Run):
             if self.halted is not None:
                 self._halted()
             else:
-                self.engine.end_complete(self, result)
+                driving.end_complete(self.engine, self, result)
 
     def _leave_replay(self) -> None:
         """The flow has ended: see that it has asked for everything that the log holds."""
@@ -109,17 +125,19 @@ class SyncRun(Run):
         if self.halted is not None:
             self._halted()
         elif isinstance(error, FlowCancelled) and self._cancel_shown and error is self._cancel_error:
-            self.engine.end_cancelled(self)
+            driving.end_cancelled(self.engine, self)
         else:
-            self.engine.fail_flow(self, error)
+            driving.fail(self.engine, self, error)
 
     def _halted(self) -> None:
         if self.finished:
             return
         if isinstance(self.halted, Unwind):
-            self.engine.rest(self)
+            # Its traceback holds the body's frames, and they this: a circle for the collector.
+            self.halted.__traceback__ = None
+            driving.rest(self.engine, self, release=True)
         else:
-            self.engine.halt_flow(self, self.halted or Halt())
+            driving.halt(self.engine, self, self.halted or Halt())
 
     # Blocking.
 
@@ -137,28 +155,36 @@ class SyncRun(Run):
         while operations and sum(operation.done for operation in operations) == before:
             self._step_on(operations[0])
 
-    def forget_timer(self, timer: Operation) -> None:
-        """Stop a timer that the flow does not wait for any more."""
-        if timer.done or timer.commits or (timer.row is not None and timer.row[11] is not None):
+    def forget(self, operation: Operation) -> None:
+        """Stop a timer or wait that the flow has left."""
+        if operation.done:
             return
-        timer.abandoned = True
-        timer.due_at_ms = None
-        if timer.started_at_ms:
+        operation.abandoned = True
+        if operation.commits or (operation.row is not None and operation.row[11] is not None):
+            return
+        operation.due_at_ms = None
+        if operation.started_at_ms:
             with self.guard:
-                self.unwritten[timer.number] = timer.parts(self.key, CANCELLED)
+                self.unwritten[operation.number] = operation.parts(self.key, CANCELLED)
 
     def _step_on(self, operation: Operation) -> None:
         """Take in one event or note, or wait for one."""
         if self.halted is not None:
             raise self.halted if isinstance(self.halted, Halt) else Halt
         if self._cancel_due and not self._still_ends(operation):
-            operation.abandoned = operation.inline
+            if operation.kind not in (Kind.STEP, Kind.CHILD):
+                self.forget(operation)
+            operation.abandoned |= operation.inline
             self._raise_cancel()
         if self.recorded:
             self.deliver(self.recorded.popleft())
         elif not self.live:
             self.go_live()
-        elif self._inbox:
+        else:
+            self._step_on_live()
+
+    def _step_on_live(self) -> None:
+        if self._inbox:
             self._show(self._inbox.popleft())
         elif self._notes:
             self._notes.popleft()()
@@ -166,8 +192,12 @@ class SyncRun(Run):
             raise Halt
         elif not self.nothing_runs():
             self._bell.acquire()
-        else:
-            self._linger()
+        elif not take_due(self.engine, self):
+            self._lingers = True
+            try:
+                self._linger()
+            finally:
+                self._lingers = False
 
     @staticmethod
     def _still_ends(operation: Operation) -> bool:
@@ -198,6 +228,11 @@ class SyncRun(Run):
         self.halted = Unwind()
         raise self.halted
 
+    def at_rest(self) -> bool:
+        """Whether the flow waits and nothing is on its way to it; from any thread."""
+        waits = self._lingers and self.halted is None and not self._inbox and not self._notes
+        return waits and self.nothing_runs() and not self.unwritten
+
     def settle(self, operation: Operation) -> None:
         """Take over a completion; the flow sees it where it blocks on it."""
         try:
@@ -207,7 +242,7 @@ class SyncRun(Run):
 
     def show_cancel(self) -> None:
         """Raise the cancel at the flow's next durable operation."""
-        self._cancel_due = True
+        self._cancel_due = self._cancel_told = True
 
     def _raise_cancel(self) -> None:
         self._cancel_due = False
@@ -224,8 +259,10 @@ class SyncRun(Run):
 
     def committed(self, report: Progress, answer: Any) -> None:
         """Pass on what was committed to the flow's thread; called by the writer's."""
-        if report.then is not None:
-            then = report.then
+        then = report.then
+        if then is not None and report.child is not None:
+            then(answer)  # the child is driven at once, also while its parent runs a long step
+        elif then is not None:
             self._notes.append(lambda: then(answer))
         if report.completes is not None and report.operation is not None:
             self._inbox.append(report.operation)
@@ -242,9 +279,8 @@ class SyncRun(Run):
         for operation in list(self.open.values()):
             operation.abandoned = True
             if operation.task is not None:
-                self.engine.on_host(operation.task.cancel)
-        if hasattr(self, "_bell"):
-            self._ring()
+                self.engine.cancel_task(operation.task)
+        self._ring()
 
     def abandon_soon(self) -> None:
         """Drop the flow from memory; from any thread."""
@@ -253,19 +289,39 @@ class SyncRun(Run):
     # The flow's own calls.
 
     def _ask_here(self) -> None:
+        """Raise a cancel that came before the operation that the flow is about to ask for."""
+        while self.live and self._notes:
+            self._notes.popleft()()
+        while self._cancel_comes_first() and self.halted is None and not self.finished:
+            if self.recorded:
+                self.deliver(self.recorded.popleft())
+            elif self._inbox:
+                self._show(self._inbox.popleft())
+            else:
+                self._bell.acquire()
         if self._cancel_due:
             self._raise_cancel()
+
+    def _cancel_comes_first(self) -> bool:
+        """Whether the cancel is told before the next operation: it is on its way, or was so live."""
+        if self._cancel_told or not self.cancel_sent or self.live:
+            return self.cancel_sent and not self._cancel_told
+        row = self.rows.get(self.number + 1)
+        return row is None or row.asked >= (self.flow.cancel_event or 0)
 
     def call_step(self, definition: StepDefinition, instance: Any, args: Any, kwargs: Any) -> Any:
         """Run a step in the flow's thread, or return what it has recorded."""
         if definition.is_async:
             name = definition.log_name[1]
             raise WrongContextError(
-                f"The async step {name!r} was called directly in the sync flow {self.target.name[1]!r}, which cannot "
+                f"The async step {name!r} was called directly in the sync flow {self.target.name[1]!r}, "
+                "which cannot "
                 f"await it. Use `{name}.submit(...).result()`, or make the flow async."
             )
         self._ask_here()
-        operation = ask_step(self, definition, instance, args, kwargs, inline=True)
+        # A step with a timeout runs in a thread that the flow can leave behind.
+        inline = definition.timeout_ms is None
+        operation = ask_step(self, definition, instance, args, kwargs, inline=inline)
         self._begin(operation)
         return self.block(operation)
 
@@ -278,16 +334,17 @@ class SyncRun(Run):
 
     def _begin(self, operation: Operation) -> None:
         """Begin an operation as soon as the recorded history is used up."""
+        self.ask_done(operation)
         if not self.live and not self.recorded and self.number >= self.last_recorded:
             self.go_live()
-        self.ask_done(operation)
 
     def call_flow(self, target: Target, args: Any, kwargs: Any) -> Any:
         """Run a child flow and return its result."""
         if target.definition.is_async:
             name = target.name[1]
             raise WrongContextError(
-                f"The async flow {name!r} was called directly in the sync flow {self.target.name[1]!r}, which cannot "
+                f"The async flow {name!r} was called directly in the sync flow {self.target.name[1]!r}, "
+                "which cannot "
                 f"await it. Use `{name}.submit(...).result()`."
             )
         return self.block(self.submit_flow(target, args, kwargs))
@@ -308,7 +365,7 @@ class SyncRun(Run):
     def wait_signal(self, signal: Signal[Any], timeout_ms: int | None) -> Any:
         """Wait for the next value of a signal."""
         self._ask_here()
-        operation = self.engine.ask_signal(self, signal, timeout_ms)
+        operation = ask_signal(self, signal, timeout_ms)
         self._begin(operation)
         return self.block(operation)
 
@@ -316,11 +373,12 @@ class SyncRun(Run):
         """Wait until somebody resumes a step, then run it."""
         if definition.is_async:
             raise WrongContextError(
-                f"wait_for({definition.log_name[1]}) in the sync flow {self.target.name[1]!r}: the step is async. "
+                f"wait_for({definition.log_name[1]}) in the sync flow {self.target.name[1]!r}: the step is "
+                "async. "
                 "Make the step sync, or the flow async."
             )
         self._ask_here()
-        operation = self.engine.ask_resume(self, definition, instance, timeout_ms)
+        operation = ask_resume(self, definition, instance, timeout_ms)
         self._begin(operation)
         return self.block(operation)
 
@@ -335,11 +393,11 @@ class SyncRun(Run):
         return self._timer(Kind.TIMER, duration_ms)
 
     def _timer(self, kind: Kind, duration_ms: int) -> Operation:
-        name_id, name = (self.engine.sleep_name_id, "sleep") if kind == Kind.SLEEP else (self.engine.timer_name_id, "timer")
+        is_sleep = kind == Kind.SLEEP
+        name = "sleep" if is_sleep else "timer"
+        name_id = self.engine.sleep_name_id if is_sleep else self.engine.timer_name_id
         operation = self.ask(kind, name_id, ("", name))
         if operation.row is None:
             operation.delay_ms = duration_ms
         self._begin(operation)
         return operation
-
-

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
-import os
 import uuid
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from persistasaurus._engine.delays import wake
 from persistasaurus._engine.recovery import host_name, process_started, take_over_the_dead
 from persistasaurus._engine.registry import Target, display_name
 from persistasaurus._store.base import WorkerRow
@@ -44,11 +46,19 @@ class Worker:
         self._renew_at = 0.0
         self._beat_at = 0.0
         self._names_at = 0.0
+        self._names_of_change = -1
         self._seen_changes = -1
-        self._next_due_ms: int | None = None
+        self.next_due_ms: int | None = None
+        """The earliest due time in the store among flows for this worker, as of its last look."""
+        self.turns = 0
+        self.woken = 0
+        """How many due or poked flows were ever found."""
         self._targets: dict[tuple[str, str], Target] = {}
         self._name_ids: Sequence[int] = ()
         self._names_text = "[]"
+        self._poked: deque[tuple[int, int]] = deque()
+        self._claimed: deque[tuple[int, int]] = deque()
+        """What this worker owns, by worker id and flow key, and has not brought into memory yet."""
 
     def start(self) -> None:
         """Register, recover what dead workers have left, and start the thread."""
@@ -81,6 +91,10 @@ class Worker:
         """Look for flows to claim now."""
         self._look = True
         self.ring()
+
+    def is_idle(self) -> bool:
+        """Whether nobody has asked for another look at what is due."""
+        return not (self._look or self._poked or self._claimed) or not self._engine.settings.worker
 
     def holds_lease(self) -> bool:
         """Whether the lease certainly lasts: counted from before its renewal was sent."""
@@ -125,6 +139,7 @@ class Worker:
             except Exception:
                 log.exception("unexpected error in the worker, it goes on")
                 time.sleep(0.5)
+            self.turns += 1
             self._bell.acquire(timeout=self._pause())
 
     def _trouble(self, error: StoreError) -> None:
@@ -138,7 +153,7 @@ class Worker:
         time.sleep(0.2)
 
     def _pause(self) -> float:
-        dues = [d for d in (self._next_due_ms, self._engine.timers.next_due_ms()) if d is not None]
+        dues = [d for d in (self.next_due_ms, self._engine.timers.next_due_ms()) if d is not None]
         if not dues:
             return POLL_S
         return min(POLL_S, max(0.0, (min(dues) - self._engine.now_ms()) / 1000))
@@ -146,19 +161,22 @@ class Worker:
     def _turn(self) -> None:
         engine = self._engine
         for run, operation in engine.timers.pop_due(engine.now_ms()):
-            engine.on_due(run, operation)
-        steady = engine.clock.steady()
-        if steady >= self._beat_at:
+            self.woken += 1
+            wake(engine, run, operation)
+        if engine.settings.worker and engine.registry.last_change != self._names_of_change:
+            self._beat_at = self._names_at = 0.0
+        if engine.clock.steady() >= self._beat_at:
             self._beat()
         changes = engine.store.changes()
         changed = changes != self._seen_changes
         self._seen_changes = changes
         if changed and len(engine.results):
             engine.results.ask(engine.store, driven_here={run.flow_id for run in list(engine.runs.values())})
-        due = self._next_due_ms is not None and self._next_due_ms <= engine.now_ms()
+        due = self.next_due_ms is not None and self.next_due_ms <= engine.now_ms()
         if engine.settings.worker and (changed or due or self._look) and not engine.stopping:
             self._look = False
             self._claim()
+        self._take_in()
 
     def _beat(self) -> None:
         engine = self._engine
@@ -174,7 +192,9 @@ class Worker:
         if len(others) > 1:
             lease_now_ms = int(engine.clock.steady() * 1000)
             me = engine.worker_id or 0
-            if take_over_the_dead(engine.store, others, me=me, now_ms=engine.now_ms(), lease_now_ms=lease_now_ms):
+            if take_over_the_dead(
+                engine.store, others, me=me, now_ms=engine.now_ms(), lease_now_ms=lease_now_ms
+            ):
                 self._look = True
 
     def _renew(self) -> None:
@@ -195,12 +215,13 @@ class Worker:
         """Find the flows that this process knows; true where they have changed."""
         engine = self._engine
         self._names_at = engine.clock.steady() + NAMES_S
+        self._names_of_change = engine.registry.last_change
         targets = engine.registry.known()
         self._targets = targets
         text = json.dumps(sorted(display_name(name) for name in targets), ensure_ascii=False)
         if text == self._names_text:
             return False
-        self._name_ids = [engine.intern(name) for name in targets]
+        self._name_ids = [engine.names.intern(name) for name in targets]
         self._names_text = text
         self._look = True
         return True
@@ -213,15 +234,28 @@ class Worker:
             return
         room = min(CLAIM_LIMIT, engine.settings.capacity - len(engine.runs))
         claim = engine.store.claim(worker_id, self._name_ids, now_ms=engine.now_ms(), limit=max(0, room))
-        self._next_due_ms = claim.next_due_at_ms
-        for key in claim.poked:
-            run = engine.runs.get(key)
-            mail = engine.store.mailbox(key) if run is not None else None
-            if run is not None and mail is not None:
-                run.post(lambda run=run, mail=mail: run.read_mail(mail))  # type: ignore[misc]
-        for key in claim.flow_keys:
-            history = engine.store.load(key)
-            if history is not None:
-                engine.adopt(history, self._targets)
+        self.next_due_ms = claim.next_due_at_ms
+        self.woken += len(claim.poked) + len(claim.flow_keys)
+        self._poked.extend((worker_id, key) for key in claim.poked)
+        self._claimed.extend((worker_id, key) for key in claim.flow_keys)
         if claim.flow_keys:
             self.look()
+
+    def _take_in(self) -> None:
+        """Tell the poked flows and drive the claimed ones; what fails stays for the next turn."""
+        engine = self._engine
+        for key in self._each(self._poked):
+            engine.memory.poked(key)
+        for key in self._each(self._claimed):
+            history = engine.store.load(key)
+            if history is not None:
+                engine.memory.adopt(history, self._targets)
+
+    def _each(self, taken: deque[tuple[int, int]]) -> Iterator[int]:
+        while taken:
+            # To the end first: one that cannot be read keeps no other waiting.
+            taken.rotate(-1)
+            worker_id, key = taken[-1]
+            if worker_id == self._engine.worker_id:
+                yield key
+            taken.pop()

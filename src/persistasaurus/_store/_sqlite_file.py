@@ -21,6 +21,7 @@ import apsw
 from persistasaurus._clock import SystemClock
 from persistasaurus._store import migrate
 from persistasaurus._store._sqlite_errors import BUSY, explained
+from persistasaurus._store._sqlite_guard import Guard, guard_of
 from persistasaurus._store._sqlite_open import (
     BUSY_TIMEOUT_MS,
     MEMORY,
@@ -58,7 +59,8 @@ class SqliteFile:
         self._watch_lock = threading.Lock()
         self._watcher: apsw.Connection | None = None
         self._commits = 0
-        self._files: tuple[Path, ...] = ()
+        self._guard: Guard | None = None
+        self._files: list[Path] = []
         self._inodes: list[tuple[int, int]] = []
         self._wal_tried_bytes = 0
         self._unusable = "is not open. Enter the app first, or call open()"
@@ -66,20 +68,25 @@ class SqliteFile:
 
     def open(self) -> None:
         """Open or create the file, switch the write-ahead log on and migrate under a lock."""
+        if self._forked:
+            self._check_usable()
         if self._writer is not None:
             return
         check_library(apsw.sqlite_lib_version())
         self.path = resolve(self._given_path)
-        if self.path != MEMORY:
-            create_private(self.path)
-            self._files = (Path(self.path), Path(self.path + "-wal"))
         with explained(self.path), ExitStack() as undo:
-            writer = undo.enter_context(
-                closing(connect(self.path, durability=self._durability, writing=True))
-            )
-            self._prepare(writer)
-            self._watcher = None if self.path == MEMORY else self._reader()
-            undo.pop_all()
+            if self.path != MEMORY:
+                self._guard = guard_of(self.path)
+                undo.enter_context(self._guard.lock)
+                create_private(self.path)
+            with ExitStack() as failed:
+                writer = failed.enter_context(closing(self._connect(writing=True)))
+                self._prepare(writer)
+                if self._guard:
+                    self._watcher = failed.enter_context(closing(self._connect(writing=False)))
+                    self._guard.hold()
+                failed.pop_all()
+        self._files = [] if self.path == MEMORY else [Path(self.path + each) for each in ("", "-wal", "-shm")]
         self._inodes = [(found.st_dev, found.st_ino) for found in self._stats()]
         self._readers = queue.LifoQueue()
         for _ in range(READERS):
@@ -97,19 +104,21 @@ class SqliteFile:
                 return
             self._unusable = "is closed. Open it again, or use another app"
             _open_files.discard(self)
-            with explained(self.path):
-                for reader in [self._readers.get() for _ in range(READERS)]:
+            readers = [self._readers.get() for _ in range(READERS)]
+            # Whoever waits for a reader gets none, and sees that the store is closed.
+            for _ in range(READERS):
+                self._readers.put(None)
+            with self._watch_lock:
+                watcher, self._watcher = self._watcher, None
+            with explained(self.path), ExitStack() as undo:
+                if self._guard:
+                    undo.enter_context(self._guard.lock)
+                    undo.enter_context(self._guard.let_go())
+                # The last connection of all processes writes the log back and removes it.
+                undo.callback(writer.close)
+                for reader in [watcher, *readers]:
                     if reader is not None:
                         reader.close()
-                # Whoever waits for a reader gets none, and sees that the store is closed.
-                for _ in range(READERS):
-                    self._readers.put(None)
-                with self._watch_lock:
-                    if self._watcher is not None:
-                        self._watcher.close()
-                    self._watcher = None
-                # The last connection of all processes writes the log back and removes it.
-                writer.close()
 
     def write(self, act: Callable[[apsw.Connection], T]) -> T:
         """Run `act` in one write transaction; it is durable when this returns, and undone if it raises."""
@@ -144,7 +153,7 @@ class SqliteFile:
         try:
             self._check_usable()
             with explained(self.path):
-                reader = used = reader or self._reader()
+                reader = used = reader or self._connect(writing=False)
                 answer = self._patiently(lambda: act(used))
             kept = reader
             return answer
@@ -217,15 +226,15 @@ class SqliteFile:
             migrate.migrate(writer, self.path)
             writer.execute("COMMIT")
 
-    def _reader(self) -> apsw.Connection:
-        return self._patiently(lambda: connect(self.path, durability=self._durability, writing=False))
+    def _connect(self, *, writing: bool) -> apsw.Connection:
+        return self._patiently(lambda: connect(self.path, durability=self._durability, writing=writing))
 
     def _acknowledge(self, writer: apsw.Connection) -> None:
         self._commits += 1
         stats = self._stats()
         self._check_files(stats)
         if stats:
-            self._bound_wal(writer, stats[-1].st_size)
+            self._bound_wal(writer, stats[1].st_size)
 
     def _bound_wal(self, writer: apsw.Connection, size: int) -> None:
         if size <= WAL_LIMIT_BYTES:
@@ -249,9 +258,9 @@ class SqliteFile:
     def _check_files(self, stats: list[os.stat_result]) -> None:
         if [(found.st_dev, found.st_ino) for found in stats] != self._inodes:
             raise StoreError(
-                f"The database file '{self.path}' or its -wal file was moved, deleted or replaced while it "
-                "was open: what is written now would be lost. Put both files back and start the process "
-                "again."
+                f"The database file '{self.path}' or its log (-wal, -shm) was moved, deleted or replaced "
+                "while it was open: what is written now would be lost. Put the files back and start the "
+                "process again."
             )
 
 

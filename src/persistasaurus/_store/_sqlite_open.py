@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import threading
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Literal
@@ -26,9 +25,6 @@ BUSY_TIMEOUT_MS = 1000
 OLDEST_SQLITE = (3, 51, 3)
 
 _SYNCHRONOUS = {"full": 2, "may-lose-last-commits-on-power-loss": 1}
-# The creating descriptor must be closed before SQLite locks the file: closing any descriptor of a file
-# drops this process's POSIX locks on it.
-_creating = threading.Lock()
 
 
 def connect(path: str, *, durability: Durability, writing: bool) -> apsw.Connection:
@@ -66,17 +62,20 @@ def switch_to_wal(connection: apsw.Connection, path: str) -> None:
 
 
 def create_private(path: str) -> None:
-    """Create an empty file of mode 0600 where there is none; SQLite gives -wal and -shm the same mode."""
-    with _creating:
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        except FileExistsError:
-            return
-        except OSError as error:
-            raise StoreError(
-                f"The database '{path}' cannot be created: {error.strerror}. Make its directory writable for "
-                "this user, free some space, or give another path."
-            ) from error
+    """Create an empty file of mode 0600 where there is none; SQLite gives -wal and -shm the same mode.
+
+    The caller keeps other stores from opening it meanwhile: closing the descriptor drops the POSIX locks
+    that this process has on the file.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StoreError(
+            f"The database '{path}' cannot be created: {error.strerror}. Make its directory writable for "
+            "this user, free some space, or give another path."
+        ) from error
 
 
 def check_library(version: str) -> None:
@@ -112,7 +111,7 @@ def resolve(path: str | Path) -> str:
         )
     if not has_parent:
         raise StoreError(
-            f"The directory '{real.parent}' of the database does not exist. Create it, or give another path."
+            f"There is no directory '{real.parent}' for the database. Create it, or give another path."
         )
     _check_writable(real, exists=mode is not None)
     _check_local(str(real))
@@ -145,8 +144,10 @@ _REMOTE = frozenset(
     """.split()  # noqa: SIM905
 )
 _REMOTE_FUSE = re.compile(
-    r"sshfs|s3|gcsfuse|goofys|rclone|ceph|gluster|juicefs|davfs|webdav|curlftpfs|ftpfs|smb|nfs|afp|blobfuse|"
-    r"seaweedfs|weed|moosefs|mfs|lizardfs|saunafs|beegfs|alluxio|hdfs|google-drive|dropbox|onedrive|objectivefs"
+    # From a word's start: unionfs and ntfs3 are none.
+    r"(?<![a-z])(?:"
+    r"sshfs|s3|gcsfuse|goofys|rclone|ceph|gluster|juicefs|davfs|webdav|curlftpfs|ftpfs|fusesmb|smb|nfs|afp|blobfuse|"
+    r"seaweedfs|weed|moosefs|mfs|lizardfs|saunafs|beegfs|alluxio|hdfs|google-drive|dropbox|onedrive|objectivefs)"
 )
 
 

@@ -208,19 +208,19 @@ class Batch:
     """
 
     worker_id: int | None = None
-    starts: list[NewFlow] = field(default_factory=list)
-    steps: list[StepRow] = field(default_factory=list)
-    updates: list[FlowUpdate] = field(default_factory=list)
-    consumed: list[int] = field(default_factory=list)
+    starts: list[NewFlow] = field(default_factory=list[NewFlow])
+    steps: list[StepRow] = field(default_factory=list[StepRow])
+    updates: list[FlowUpdate] = field(default_factory=list[FlowUpdate])
+    consumed: list[int] = field(default_factory=list[int])
     """Signal ids to delete."""
-    rejected: list[tuple[int, str]] = field(default_factory=list)
+    rejected: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
     """Signal ids to set aside, with the reason."""
-    poke: list[int] = field(default_factory=list)
+    poke: list[int] = field(default_factory=list[int])
     """Flow keys (parents) to wake at once."""
-    cancel_children: list[int] = field(default_factory=list)
+    cancel_children: list[int] = field(default_factory=list[int])
     """Flow keys whose unended children are to be cancelled."""
-    signals: list[NewSignal] = field(default_factory=list)
-    cancels: list[str] = field(default_factory=list)
+    signals: list[NewSignal] = field(default_factory=list[NewSignal])
+    cancels: list[str] = field(default_factory=list[str])
     """Flow ids to cancel; one that is parked, or that never ran, ends at once."""
 
 
@@ -326,11 +326,18 @@ class Store(Protocol):
         ...
 
     def reopen(
-        self, flow_key: int, *, expected_status: int, steps: Sequence[StepRow], dropped: Sequence[int], now_ms: int
+        self,
+        flow_key: int,
+        *,
+        expected_status: int,
+        steps: Sequence[StepRow],
+        dropped: Sequence[int],
+        now_ms: int,
     ) -> bool:
         """Make a failed or parked flow due again with these rows rewritten and those steps dropped.
 
-        Clears its result, error, reason and crash counts; false where its status is another by now.
+        Clears its result, error, reason and crash counts, and the cancel of one that has ended; false
+        where its status is another by now.
         """
         ...
 

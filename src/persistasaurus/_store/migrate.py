@@ -26,11 +26,12 @@ def is_current(connection: apsw.Connection, path: str) -> bool:
     """
     version = connection.pragma("user_version")
     newest = max(_migrations())
-    if connection.pragma("application_id") != APPLICATION_ID:
-        if version or read_rows(connection, "SELECT 1 FROM sqlite_schema"):
+    mark = connection.pragma("application_id")
+    if mark != APPLICATION_ID:
+        if mark or version or read_rows(connection, "SELECT 1 FROM sqlite_schema"):
             raise StoreError(
-                f"The database '{path}' belongs to another program: it has content, but not Persistasaurus's "
-                "mark. Nothing was changed. Give the path of another file, or of a new one."
+                f"The database '{path}' belongs to another program: it has content or a mark, but not "
+                "Persistasaurus's mark. Nothing was changed. Give the path of another file, or of a new one."
             )
         return False
     if version > newest:

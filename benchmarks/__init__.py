@@ -1,0 +1,1 @@
+"""Measures the engine beside raw SQLite in the same run: `make bench`."""

@@ -1,0 +1,64 @@
+"""What a listing of flows may ask for, checked before the store is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, cast
+
+from persistasaurus._ids import is_storable
+from persistasaurus._model import CODE_BY_STATUS, FlowStatus
+
+
+def status_codes(status: Any) -> list[int] | None:
+    """Return the stored codes of one status or several, given as such or by name.
+
+    Raises:
+        ValueError: there is no such status.
+    """
+    if status is None:
+        return None
+    several = isinstance(status, Iterable) and not isinstance(status, str)
+    given: list[Any] = list(cast("Iterable[Any]", status)) if several else [status]
+    try:
+        return [CODE_BY_STATUS[FlowStatus(one)] for one in given]
+    except ValueError as error:
+        known = ", ".join(FlowStatus)
+        raise ValueError(f"status={status!r:.60}: there is no such status. Give some of {known}.") from error
+
+
+def instant_ms(value: Any, what: str) -> int | None:
+    """Return an aware datetime in milliseconds since 1970.
+
+    Raises:
+        ValueError: it is naive.
+        TypeError: it is no datetime.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        raise TypeError(f"{what}={value!r:.60} is no datetime. Give an aware one, as datetime.now(UTC).")
+    if value.utcoffset() is None:
+        raise ValueError(
+            f"{what}={value!r} is naive: it names no instant. Give an aware datetime, as datetime.now(UTC)."
+        )
+    return round(value.timestamp() * 1000)
+
+
+def checked_prefix(value: Any) -> str | None:
+    """Return the beginning of flow ids.
+
+    Raises:
+        ValueError: no flow id begins so.
+        TypeError: it is no text.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"id_prefix={value!r:.60} is no text. Give the first characters of the ids.")
+    if not is_storable(value):
+        raise ValueError(
+            f"id_prefix={value!r:.60} holds a NUL or a lone surrogate, which no flow id does. Give the first "
+            "characters of the ids."
+        )
+    return value

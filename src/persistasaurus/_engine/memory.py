@@ -1,0 +1,204 @@
+"""How flows come into this worker's memory, hear of each other there, and leave it."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from persistasaurus._engine import driving
+from persistasaurus._engine.async_run import AsyncRun
+from persistasaurus._engine.children import on_child
+from persistasaurus._engine.commit import Order
+from persistasaurus._engine.history import Replay, verify
+from persistasaurus._engine.thread import SyncRun
+from persistasaurus._events import Happening
+from persistasaurus._model import PENDING, Kind
+from persistasaurus._store.base import ChildOutcome, FlowRow, History, NewFlow, StartedFlow
+from persistasaurus._store.checksum import flow_checksum
+from persistasaurus.errors import FlowParked, UnknownFlowError
+
+if TYPE_CHECKING:
+    from persistasaurus._engine.engine import Engine
+    from persistasaurus._engine.registry import Target
+    from persistasaurus._engine.results import Outcome
+    from persistasaurus._engine.run import Run
+
+NOTHING_RECORDED = Replay({}, [], 0)
+
+
+class Memory:
+    """Starts flows, adopts claimed ones and drops those that the worker lets go of."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._poked_early: set[int] = set()
+
+    def new_flow(
+        self, flow_id: str, target: Target, text: str, parent: tuple[int, int] | None = None
+    ) -> NewFlow:
+        """Return the row of a new flow."""
+        name_id = self._engine.names.intern(target.name)
+        seed = random.getrandbits(62)  # recorded, so that the flow's own randomness is replayed
+        now_ms = self._engine.now_ms()
+        return NewFlow(
+            flow_id=flow_id,
+            name_id=name_id,
+            created_at_ms=now_ms,
+            seed=seed,
+            input=text,
+            parent_key=parent[0] if parent else None,
+            parent_step=parent[1] if parent else None,
+            checksum=flow_checksum(flow_id, name_id, now_ms, seed, text),
+            claim=self.has_room() and self._engine.registry.is_known(target.owner),
+        )
+
+    def has_room(self) -> bool:
+        """Whether this worker takes on another flow."""
+        return (
+            self._engine.worker_id is not None
+            and not self._engine.stopping
+            and len(self._engine.runs) < self._engine.settings.capacity
+        )
+
+    def start_flow(self, new: NewFlow, target: Target, bound: dict[str, Any]) -> Future[StartedFlow]:
+        """Start a flow; the answer comes once it is durable, and by then the flow is being driven."""
+        order = Order(new)
+        order.answer.add_done_callback(lambda done: self._started(done, new, target, bound))
+        self._engine.committer.put(order)
+        return order.answer
+
+    def _started(
+        self, done: Future[StartedFlow], new: NewFlow, target: Target, bound: dict[str, Any]
+    ) -> None:
+        if done.exception() is None:
+            self.drive_new(new, done.result(), target, bound)
+
+    def drive_new(self, new: NewFlow, answer: StartedFlow, target: Target, bound: dict[str, Any]) -> None:
+        """Drive a flow that was just started here; one that this worker does not own waits for a claim."""
+        if not answer.created or answer.owner is None or answer.owner != self._engine.worker_id:
+            if answer.created:
+                self._engine.kick()
+            return
+        flow = _fresh_row(new, answer, target)
+        self._drive(flow, target, NOTHING_RECORDED, bound)
+        if flow.flow_key in self._poked_early:
+            self.poked(flow.flow_key)
+
+    def poked(self, key: int) -> None:
+        """Give a flow of this worker what others have left for it."""
+        self._poked_early.add(key)
+        run = self._engine.runs.get(key)
+        if run is None:
+            return  # it was started just now: whoever drives it first looks here
+        self._poked_early.discard(key)
+        mail = self._engine.store.mailbox(key)
+        if mail is not None and not run.finished:
+            run.post(lambda: run.poked(mail))
+
+    def _drive(self, flow: FlowRow, target: Target, replay: Replay, bound: dict[str, Any]) -> Run:
+        run = self._new_run(flow, target, replay, bound)
+        self._engine.runs[flow.flow_key] = run
+        if self._engine.facts.observed:
+            happening = (
+                Happening.FLOW_RECOVERED if replay.events or flow.lost_claims else Happening.FLOW_STARTED
+            )
+            self._engine.facts.tell(happening, run)
+        run.start()
+        return run
+
+    def _new_run(self, flow: FlowRow, target: Target, replay: Replay, bound: dict[str, Any]) -> Run:
+        kind = AsyncRun if target.definition.is_async else SyncRun
+        return kind(self._engine, flow, target, replay, bound)
+
+    def adopt(self, history: History, targets: dict[tuple[str, str], Target]) -> None:
+        """Drive a claimed flow from its history; one that cannot be driven is parked."""
+        flow = history.flow
+        target = targets.get((flow.class_name, flow.method_name))
+        try:
+            target, replay, bound = self._read(history, target)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this flow's and parks only it
+            target = target or next(iter(targets.values()))
+            run = self._new_run(flow, target, NOTHING_RECORDED, {})
+            self._engine.runs[flow.flow_key] = run
+            driving.park(self._engine, run, error)
+            return
+        run = self._new_run(flow, target, replay, bound)
+        self._engine.runs[flow.flow_key] = run
+        run.has_children = any(row.kind == Kind.CHILD for row in history.steps)
+        run.mail = history.mailbox
+        if self._engine.facts.observed:
+            self._engine.facts.tell(Happening.FLOW_RECOVERED, run)
+        run.start()
+
+    def _read(self, history: History, target: Target | None) -> tuple[Target, Replay, dict[str, Any]]:
+        """Return what to drive a flow with; whatever speaks against it is raised."""
+        flow = history.flow
+        if target is None:
+            raise UnknownFlowError(f"No flow named {flow.method_name!r} is known here any more.")
+        if flow.crashes >= self._engine.settings.crash_limit:
+            raise _crash_loop(flow)
+        replay = verify(history, self._engine.names.intern((flow.class_name, flow.method_name)))
+        return target, replay, target.definition.arguments.decode(flow.input)
+
+    def make_instance(self, target: Target) -> Any:
+        """Return the object that a flow's methods are called on, None for a function."""
+        return self._engine.registry.make(target.owner) if target.owner is not None else None
+
+    def drop(self, run: Run) -> None:
+        """Forget a flow that this worker has let go of."""
+        if self._engine.runs.get(run.key) is run:
+            del self._engine.runs[run.key]
+        run.abandon()
+
+    def child_ended(self, run: Run, outcome: Outcome) -> None:
+        """Tell a parent in this process how its child ended; elsewhere the store's poke does."""
+        parent = self._engine.runs.get(run.flow.parent_key or 0)
+        if parent is None or run.flow.parent_step is None:
+            return
+        flow, step = run.flow, run.flow.parent_step
+        told = ChildOutcome(
+            step, flow.flow_key, flow.flow_id, outcome.status, outcome.result, outcome.error, None, None
+        )
+        parent.post(lambda: on_child(self._engine, parent, told))
+
+
+def _crash_loop(flow: FlowRow) -> FlowParked:
+    return FlowParked(
+        f"Flow {flow.flow_id!r} was running each time its process ended {flow.crashes} times in a row, and "
+        "recorded "
+        "nothing between. It probably crashes the process (out of memory, a native library). Correct the "
+        "cause, "
+        "then retry the flow."
+    )
+
+
+def _fresh_row(new: NewFlow, answer: StartedFlow, target: Target) -> FlowRow:
+    class_name, method_name = target.name
+    return FlowRow(
+        flow_key=answer.flow_key,
+        flow_id=new.flow_id,
+        class_name=class_name,
+        method_name=method_name,
+        status=PENDING,
+        created_at_ms=new.created_at_ms,
+        updated_at_ms=new.created_at_ms,
+        seed=new.seed,
+        input=new.input,
+        result=None,
+        error=None,
+        reason=None,
+        owner=answer.owner,
+        idle=0,
+        due_at_ms=None,
+        pokes=0,
+        crashes=0,
+        lost_claims=0,
+        parent_key=new.parent_key,
+        parent_step=new.parent_step,
+        cancel_requested_at_ms=None,
+        cancel_event=None,
+        cancel_event_at_ms=None,
+        checksum=new.checksum,
+        outcome_checksum=None,
+    )

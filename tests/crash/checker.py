@@ -1,0 +1,204 @@
+"""The history checker: holds what was seen outside of the killed processes against what the database says."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import apsw
+
+Report = dict[str, Any]
+Violations = Iterator[str]
+
+
+class Recorded:
+    """What the database holds, read on a connection of our own; nothing where it was not made yet."""
+
+    def __init__(self, path: str) -> None:
+        connection = apsw.Connection(path)
+        connection.set_busy_timeout(10_000)
+        try:
+            with connection:
+                self.log = _rows(connection, "execution_log")
+                self.flows = _rows(connection, "flow")
+                self.steps = _rows(connection, "step")
+                self.signals = _rows(connection, "signal")
+                self.workers = _rows(connection, "worker")
+        finally:
+            connection.close()
+        self.by_step = {(row["flow_id"], row["step"]): row for row in self.log}
+
+    def final(self) -> dict[tuple[str, int], str]:
+        """Return what may never change again: results of flows (step 0) and outcomes of steps."""
+        return {
+            place: json.dumps([row["status"], row["return_value"], row["error"]])
+            for place, row in self.by_step.items()
+            if row["status"] in ("COMPLETE", "FAILED", "CANCELLED")
+        }
+
+
+def _rows(connection: apsw.Connection, table: str) -> list[dict[str, Any]]:
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchall():
+        return []  # the process was killed before it had made it
+    names = [row[0] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))]
+    return [dict(zip(names, row, strict=True)) for row in connection.execute(f"SELECT * FROM {table}")]
+
+
+def changed(before: dict[tuple[str, int], str], now: dict[tuple[str, int], str]) -> Violations:
+    """What was final and is another, or gone."""
+    for place, outcome in before.items():
+        if now.get(place) != outcome:
+            yield f"{place} was recorded as {outcome} and is now {now.get(place)}"
+
+
+def check(reports: Sequence[Report], recorded: Recorded, *, ended: bool = True) -> list[str]:
+    """Return every violation of what must hold, none if all does.
+
+    With `ended` every flow must have come to its end and every process must have left in good order.
+    """
+    found = [
+        *_effects(reports),
+        *_nothing_runs_after_its_record(reports),
+        *_values(reports, recorded),
+        *_acknowledged(reports, recorded),
+        *_sent(reports, recorded),
+        *_orphans(recorded),
+    ]
+    return [*found, *_everything_ended(recorded)] if ended else found
+
+
+def explained(violations: Sequence[str], reports: Sequence[Report]) -> str:
+    """Return the violations, and all that was reported of the flow of the first."""
+    flows = {report["flow"] for report in reports if "flow" in report}
+    involved = max((flow for flow in flows if flow in violations[0]), key=len, default=None)
+    told = [str(report) for report in reports if report.get("flow") == involved or report["what"] == "finished"]
+    return "\n".join([*violations[:20], "What was reported:", *told])
+
+
+def _effects(reports: Sequence[Report]) -> Violations:
+    """One effect a (flow, step, attempt); attempts rise; the key is the same on each."""
+    last: dict[tuple[str, int], Report] = {}
+    for report in reports:
+        if report["what"] != "effect":
+            continue
+        before = last.get(place := (report["flow"], report["step"]))
+        if before is not None and report["attempt"] <= before["attempt"]:
+            yield f"{place}: attempt {report['attempt']} began after {before['attempt']}: {before} {report}"
+        if before is not None and report["key"] != before["key"]:
+            yield f"{place}: key {report['key']!r}, before it was {before['key']!r}"
+        last[place] = report
+
+
+def _nothing_runs_after_its_record(reports: Sequence[Report]) -> Violations:
+    """Who has seen a step's value, or a flow's result, has seen its record: no effect begins after that."""
+    seen: set[tuple[str, int]] = set()
+    over: set[str] = set()
+    for report in reports:
+        match report["what"]:
+            case "saw":
+                seen.add((report["flow"], report["step"]))
+            case "result":
+                over.add(report["flow"])
+            case "reopening":
+                over.discard(report["flow"])
+            case "effect":
+                if (report["flow"], report["step"]) in seen:
+                    yield f"a recorded step ran again: {report}"
+                if report["flow"] in over:
+                    yield f"a step ran after its flow had ended: {report}"
+
+
+def _values(reports: Sequence[Report], recorded: Recorded) -> Violations:
+    """A step has one value: the one that an effect gave, that every replay saw, and that is recorded."""
+    given: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for report in reports:
+        if report["what"] == "end":
+            given[report["flow"], report["step"]].add(report["value"])
+    for report in reports:
+        if report["what"] != "saw":
+            continue
+        place = (report["flow"], report["step"])
+        row = recorded.by_step.get(place)
+        if row is None or row["status"] != "COMPLETE" or json.loads(row["return_value"]) != report["value"]:
+            yield f"{place}: the flow saw {report['value']!r}, recorded is {row}"
+        if report["value"] not in given[place]:
+            yield f"{place}: the flow saw {report['value']!r}, which no effect gave"
+
+
+def _acknowledged(reports: Sequence[Report], recorded: Recorded) -> Violations:
+    """A start or a result that somebody was told is in the log, and stays as it was told."""
+    for report in reports:
+        if report["what"] not in ("started", "result"):
+            continue
+        row = recorded.by_step.get((report["flow"], 0))
+        if row is None:
+            yield f"{report} was acknowledged, and the flow is not there"
+        elif "value" in report and (row["status"], row["return_value"]) != ("COMPLETE", _text(report["value"])):
+            yield f"{report} was acknowledged, recorded is {row}"
+        elif "error" in report and report["error"][1] not in (row["error"] or ""):
+            yield f"{report} was acknowledged, recorded is {row}"
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _sent(reports: Sequence[Report], recorded: Recorded) -> Violations:
+    """What was sent is consumed once, in the order sent, or is still pending; and nothing else is."""
+    sending: dict[str, list[str]] = defaultdict(list)
+    sent = {report["value"] for report in reports if report["what"] == "sent"}
+    for report in reports:
+        if report["what"] == "sending":
+            sending[report["flow"]].append(report["value"])
+    for flow_id, values in sending.items():
+        consumed = _consumed(recorded, flow_id)
+        pending = [row["payload"] for row in recorded.signals if row["flow_id"] == flow_id]
+        places = [values.index(value) if value in values else -1 for value in consumed]
+        if -1 in places or places != sorted(set(places)):
+            yield f"{flow_id} was sent {values} and consumed {consumed}"
+        for value in values:
+            kept = any(value in payload for payload in pending)
+            if value in sent and value not in consumed and not kept:
+                yield f"{flow_id}: {value!r} was sent and is lost"
+            if value in consumed and kept:
+                yield f"{flow_id}: {value!r} was consumed and is pending still"
+
+
+def _consumed(recorded: Recorded, flow_id: str) -> list[str]:
+    rows = [row for row in recorded.log if row["flow_id"] == flow_id and row["step"]]
+    values = [json.loads(row["return_value"]) for row in rows if row["method_name"] == "news" and row["return_value"]]
+    resumed = [row for row in rows if row["method_name"].endswith("confirm") and row["parameters"]]
+    return [*values, *(json.loads(row["parameters"])["name"] for row in resumed)]
+
+
+def _orphans(recorded: Recorded) -> Violations:
+    """No step without its flow, no owned flow without its worker, no gap in a flow's events."""
+    flows = {row["flow_key"]: row for row in recorded.flows}
+    workers = {row["worker_id"] for row in recorded.workers}
+    events: dict[int, list[int]] = defaultdict(list)
+    for step in recorded.steps:
+        if step["flow_key"] not in flows:
+            yield f"a step without its flow: {step}"
+        elif step["event"] is not None:
+            events[step["flow_key"]].append(step["event"])
+    for flow in flows.values():
+        if flow["owner"] is not None and flow["owner"] not in workers:
+            yield f"owned by a worker that is not there: {flow}"
+        parent = flow["parent_key"]
+        if parent is not None and parent not in flows:
+            yield f"a child without its parent: {flow}"
+    for key, numbers in events.items():
+        if sorted(numbers) != list(range(1, len(numbers) + 1)) and flows[key]["cancel_event"] is None:
+            yield f"gaps or doubles in the events of {flows[key]['flow_id']}: {sorted(numbers)}"
+
+
+def _everything_ended(recorded: Recorded) -> Violations:
+    for row in recorded.flows:
+        if row["status"] not in (1, 3, 4):
+            yield f"never ended: {row}"
+        elif row["owner"] is not None or row["due_at_ms"] is not None:
+            yield f"ended, and yet owned or due: {row}"
+    for worker in recorded.workers:
+        yield f"a worker that left in good order is still there: {worker}"

@@ -1,0 +1,113 @@
+"""What the forked processes run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import stories
+from flows import KINDS, RESUMED, SIGNALS, news
+from reporting import begin, report, serial
+
+from persistasaurus import FlowHandle, Persistasaurus
+from persistasaurus.testing import CrashAt
+
+Plan = dict[str, list[Any]]
+"""Flow id -> kind, milliseconds of its steps, how many messages it was sent for certain."""
+
+
+def run(serial: int, entry: str, arguments: dict[str, Any]) -> None:
+    begin(serial)
+    logging.getLogger("persistasaurus.flow").setLevel(logging.ERROR)  # some are meant to fail
+    entries = {"mark": mark, "soak": soak, "async_soak": async_soak}
+    chosen = entries.get(entry) or getattr(stories, entry)
+    chosen(**arguments)
+
+
+def mark() -> None:
+    """Show that all reports of the processes before this one have come."""
+    report("mark")
+
+
+def soak(db: str, plan: Plan, crash: list[Any] | None = None) -> None:
+    """Start every flow again, send what they wait for, and tell what came out."""
+    app = _app(db, crash)
+    with app:
+        threading.Thread(target=_send_all, args=(app, plan), daemon=True).start()
+        for flow_id, (kind, ms, _) in _shuffled(plan):
+            app.start(KINDS[kind].options(flow_id=flow_id), ms)
+            report("started", flow=flow_id)
+        for flow_id in plan:
+            _tell(flow_id, app.handle(flow_id))
+        _look(app, plan)
+    report("finished")
+
+
+def _tell(flow_id: str, handle: FlowHandle[Any]) -> None:
+    try:
+        report("result", flow=flow_id, value=handle.result(timeout=50))
+    except Exception as error:
+        report("result", flow=flow_id, error=[type(error).__name__, str(error)])
+
+
+def _look(app: Persistasaurus, plan: Plan) -> None:
+    """Call what else there is to call: its crash points are named too."""
+    for record in app.flows(flow="fails"):
+        handle = app.handle(record.flow_id)
+        if handle.steps()[0].attempts < 3:
+            report("reopening", flow=record.flow_id)
+            handle.retry()
+            _tell(record.flow_id, handle)
+
+
+def async_soak(db: str, plan: Plan, crash: list[Any] | None = None) -> None:
+    """The same in the other colour, on the caller's own loop."""
+
+    async def one(app: Persistasaurus, flow_id: str, kind: str, ms: int) -> None:
+        handle = await app.start_async(KINDS[kind].options(flow_id=flow_id), ms)
+        report("started", flow=flow_id)
+        try:
+            report("result", flow=flow_id, value=await handle.result_async(timeout=50))
+        except Exception as error:
+            report("result", flow=flow_id, error=[type(error).__name__, str(error)])
+
+    async def main() -> None:
+        async with _app(db, crash) as app:
+            sending = asyncio.to_thread(_send_all, app, plan)
+            await asyncio.gather(sending, *(one(app, i, k, ms) for i, (k, ms, _) in _shuffled(plan)))
+        report("finished")
+
+    asyncio.run(main())
+
+
+def _app(db: str, crash: list[Any] | None) -> Persistasaurus:
+    app = Persistasaurus(db, crash_limit=10_000, drain=1)
+    if crash is not None:
+        CrashAt(*crash).arm(app)
+    return app
+
+
+def _shuffled(plan: Plan) -> Iterator[tuple[str, list[Any]]]:
+    ids = list(plan)
+    random.Random(serial()).shuffle(ids)
+    for flow_id in ids:
+        yield flow_id, plan[flow_id]
+
+
+def _send_all(app: Persistasaurus, plan: Plan) -> None:
+    """Send until each flow has got what it waits for; before it exists, too."""
+    for flow_id, (kind, _, sent) in _shuffled(plan):
+        handle = app.handle(flow_id)
+        wanted = {"listens": SIGNALS, "async_listens": SIGNALS}.get(kind, 1 if kind in RESUMED else 0)
+        for number in range(sent, wanted):
+            value = f"{flow_id}#{serial()}.{number}"
+            report("sending", flow=flow_id, value=value)
+            if kind in RESUMED:
+                handle.resume(RESUMED[kind], value)
+            else:
+                handle.send(news, value)
+            report("sent", flow=flow_id, value=value)

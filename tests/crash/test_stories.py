@@ -1,0 +1,214 @@
+"""What a few processes do to one another: failing, racing, pausing, dying in a loop, leaving."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.crash.checker import Recorded, check, explained
+from tests.crash.processes import PATIENCE_S, Process, Zygote
+
+pytestmark = pytest.mark.crash
+
+SOAKS = float(os.environ.get("PERSISTASAURUS_SOAK_MINUTES", "0")) > 0
+both_colours = pytest.mark.parametrize("kind", ["patient", "async_patient"])
+
+
+def test_a_flow_that_failed_goes_on_at_its_third_step_in_the_next_process(zygote: Zygote, tmp_path: Path) -> None:
+    """The story of the Java README: five steps, the third fails with "Uh oh"; nothing before it is repeated."""
+    db = str(tmp_path / "hello.db")
+
+    first = zygote.start("hello", db=db, broken=True)
+    assert first.wait() == 1
+    second = zygote.start("hello", db=db, broken=False)
+    assert second.wait() == 0
+
+    reports = zygote.settle()
+    effects = [(r["serial"], r["step"], r["attempt"]) for r in reports if r["what"] == "effect"]
+    begun, ended = first.serial, second.serial
+    assert effects == [(begun, 1, 1), (begun, 2, 1), (begun, 3, 1), (ended, 3, 2), (ended, 4, 1), (ended, 5, 1)]
+    assert zygote.those(what="result")[0]["value"] == 10
+    _check(reports, db)
+
+
+def test_two_hundred_starts_of_one_id_in_two_processes_are_one_flow(zygote: Zygote, tmp_path: Path) -> None:
+    """All get the result of the one flow instance, whose steps run once; another input is a conflict."""
+    db, go = str(tmp_path / "race.db"), tmp_path / "go"
+
+    racers = [zygote.start("racers", db=db, count=100, ms=1, go=str(go)) for _ in range(2)]
+    for racer in racers:
+        zygote.wait_for(what="ready", serial=racer.serial)
+    go.touch()
+    assert [racer.wait() for racer in racers] == [0, 0]
+    assert zygote.start("racers", db=db, count=100, ms=2, go=str(go)).wait() == 0
+
+    reports = zygote.settle()
+    results = zygote.those(what="result")
+    assert len(results) == 200
+    assert len({str(report["value"]) for report in results}) == 1
+    assert len(zygote.those(what="effect")) == 5
+    assert len(zygote.those(what="conflict")) == 100
+    recorded = Recorded(db)
+    assert [row["flow_id"] for row in recorded.flows] == ["one", "one/1"]
+    _check(reports, db)
+
+
+@pytest.mark.parametrize("seed", range(50 if SOAKS else 5))
+def test_a_process_that_was_stopped_past_its_lease_starts_nothing_and_overwrites_nothing(
+    zygote: Zygote, tmp_path: Path, seed: int
+) -> None:
+    """SIGSTOP, take-over by another process, SIGCONT."""
+    db, lease = str(tmp_path / "pause.db"), 0.4
+    flow_ids = [f"flow-{n}" for n in range(12)]
+    paused = zygote.start("drive", db=db, lease=lease, flow_ids=flow_ids, ms=20)
+    zygote.wait_for(what="effect", serial=paused.serial)
+    time.sleep(0.013 * seed)
+
+    paused.send(signal.SIGSTOP)
+    stopped_at = time.monotonic()
+    other = zygote.start("drive", db=db, lease=lease, flow_ids=flow_ids, ms=20)
+    assert other.wait() == 0
+    final = Recorded(db).final()
+    paused.send(signal.SIGCONT)
+    assert paused.wait() == 0
+
+    reports = zygote.settle()
+    late = [r for r in zygote.those(what="effect", serial=paused.serial) if r["at"] > stopped_at + lease]
+    assert not late, f"steps were started past the lease: {late}"
+    assert Recorded(db).final() == final
+    _check(reports, db)
+
+
+def test_a_flow_that_kills_its_process_is_parked_and_the_others_end(zygote: Zygote, tmp_path: Path) -> None:
+    """Parked after `crash_limit` claims, with its attempts counted; retried when it is repaired, it ends."""
+    db = str(tmp_path / "poison.db")
+    statuses = [zygote.start("poisoned", db=db, innocents=8).wait()]
+    while statuses[-1] == -signal.SIGKILL and len(statuses) < 20:
+        statuses.append(zygote.start("poisoned", db=db, innocents=8).wait())
+    zygote.settle()
+
+    assert statuses == [-signal.SIGKILL] * 5 + [0]
+    assert [report["attempt"] for report in zygote.those(what="effect", flow="poison")] == [1, 2, 3, 4, 5]
+    assert len(zygote.those(what="parked")) == 1
+
+    assert zygote.start("poisoned", db=db, innocents=8, defused=True).wait() == 0
+    reports = zygote.settle()
+    assert len(zygote.those(what="result", flow="poison")) == 1
+    assert zygote.those(what="effect", flow="poison")[-1]["attempt"] == 6
+    _check(reports, db)
+
+
+@both_colours
+def test_a_flow_that_is_alive_in_the_same_process_is_not_recovered(
+    zygote: Zygote, tmp_path: Path, kind: str
+) -> None:
+    """Two apps in one process on one file: the second leaves alone what the first one drives."""
+    db = str(tmp_path / "twins.db")
+
+    assert zygote.start("twins", db=db, kind=kind).wait() == 0
+
+    reports = zygote.settle()
+    assert [report["attempt"] for report in zygote.those(what="effect")] == [1, 1]
+    _check(reports, db)
+
+
+@both_colours
+def test_a_killed_worker_is_taken_over_by_a_living_one_at_once(zygote: Zygote, tmp_path: Path, kind: str) -> None:
+    """Its process is gone from this machine: nobody waits for its lease."""
+    db = str(tmp_path / "flows.db")
+    living = zygote.start("start_patient", db=db, kind=kind, seconds=60, flow_id=None)
+    zygote.wait_for(what="ready", serial=living.serial)
+    dying = zygote.start("start_patient", db=db, kind=kind, seconds=60)
+    zygote.wait_for(what="effect", serial=dying.serial)
+
+    dying.kill()
+    killed_at = time.monotonic()
+    again = zygote.wait_for(what="effect", serial=living.serial, step=1)
+    took = again["at"] - killed_at
+    living.send(signal.SIGTERM)
+
+    assert living.wait() == 0
+    assert again["attempt"] == 2
+    assert took < 0.5, f"the take-over took {took:.3f} s"
+    print(f"taken over within {took * 1000:.0f} ms")
+    _check(zygote.settle(), db)
+
+
+@both_colours
+def test_a_process_that_is_asked_to_end_lets_a_running_step_finish_and_starts_no_other(
+    zygote: Zygote, tmp_path: Path, kind: str
+) -> None:
+    """SIGTERM, and the step ends within the drain time: the next process goes on after it."""
+    db = str(tmp_path / "flows.db")
+    ending = zygote.start("start_patient", db=db, kind=kind, seconds=0.5)
+    zygote.wait_for(what="effect", serial=ending.serial)
+
+    ending.send(signal.SIGTERM)
+    assert ending.wait(5) == 0
+    assert zygote.start("start_patient", db=db, kind=kind, seconds=0.5).wait() == 0
+
+    reports = zygote.settle()
+    assert [(r["step"], r["attempt"]) for r in zygote.those(what="effect")] == [(1, 1), (2, 1)]
+    assert zygote.those(what="effect", step=2)[0]["serial"] != ending.serial
+    _check(reports, db)
+
+
+@both_colours
+def test_a_step_that_outlasts_the_drain_is_left_to_the_next_start(
+    zygote: Zygote, tmp_path: Path, kind: str
+) -> None:
+    """SIGTERM with a step of a minute: the process ends all the same, no crash is counted, the attempt is."""
+    db = str(tmp_path / "flows.db")
+    ending = zygote.start("start_patient", db=db, kind=kind, seconds=60, drain=0.2)
+    zygote.wait_for(what="effect", serial=ending.serial)
+
+    ending.send(signal.SIGTERM)
+    assert ending.wait(5) == 0
+    (left,) = Recorded(db).flows
+    assert zygote.start("start_patient", db=db, kind=kind, seconds=60).wait() == 0
+
+    assert (left["owner"], left["crashes"], left["lost_claims"]) == (None, 0, 0)
+    reports = zygote.settle()
+    assert [(r["step"], r["attempt"]) for r in zygote.those(what="effect")][:2] == [(1, 1), (1, 2)]
+    _check(reports, db)
+
+
+@pytest.mark.parametrize("poke", [False, True])
+def test_the_death_of_a_worker_is_no_crash_of_the_flows_that_sleep(
+    zygote: Zygote, tmp_path: Path, *, poke: bool
+) -> None:
+    """Only flows with a step or body running at the crash count, however often the process dies."""
+    db = str(tmp_path / "flows.db")
+    for _ in range(3):
+        process = zygote.start("sleepers", db=db, poke=poke)
+        zygote.wait_for(what="ready", serial=process.serial)
+        _until_all_idle(db, process)
+        process.kill()
+
+    last = zygote.start("sleepers", db=db, poke=False)
+    zygote.wait_for(what="ready", serial=last.serial)
+    flows = Recorded(db).flows
+    last.kill()
+
+    assert [flow["crashes"] for flow in flows] == [0, 0, 0]
+    assert all(flow["status"] in (0, 2) for flow in flows)
+
+
+def _until_all_idle(db: str, process: Process) -> None:
+    until = time.monotonic() + PATIENCE_S
+    quiet = 0
+    while quiet < 5:
+        assert process.poll() is None
+        assert time.monotonic() < until, [dict(flow) for flow in Recorded(db).flows]
+        quiet = quiet + 1 if all(flow["idle"] and flow["due_at_ms"] != 0 for flow in Recorded(db).flows) else 0
+        time.sleep(0.03)
+
+
+def _check(reports: list[dict[str, Any]], db: str) -> None:
+    violations = check(reports, Recorded(db))
+    assert not violations, explained(violations, reports)
