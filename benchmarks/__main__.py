@@ -7,6 +7,7 @@ import importlib.util
 import statistics
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks import peers, raw, workloads
@@ -30,27 +31,32 @@ def main() -> None:
     _line("raw SQLite, one row a commit", one, "rows/s")
     _line("raw SQLite, 100 rows a commit", hundred, "rows/s")
     for is_async, word in ((False, "sync"), (True, "async")):
-        figure = median(lambda folder, is_async=is_async: workloads.sequential(folder, 2_000, is_async=is_async))
-        _line(f"sequential, {word}", figure, "steps/s", f"{figure / one:.2f} of raw one-row commits (bar 0.5)")
+        figure = median(partial(workloads.sequential, steps=2_000, is_async=is_async))
+        _line(
+            f"sequential, {word}", figure, "steps/s", f"{figure / one:.2f} of raw one-row commits (bar 0.5)"
+        )
     dbos = median(peers.dbos_sequential) if importlib.util.find_spec("dbos") is not None else None
     if dbos is not None:
         _line("DBOS, sequential", dbos, "steps/s")
     for is_async, word in ((True, "async"), (False, "sync")):
-        figure = median(
-            lambda folder, is_async=is_async: workloads.concurrent(folder, 1_000, 10, is_async=is_async)
-        )
+        figure = median(partial(workloads.concurrent, flows=1_000, steps=10, is_async=is_async))
         beside = f"; {figure / dbos:.0f} times sequential DBOS (bar 20)" if dbos is not None else ""
         remark = f"{figure / hundred:.3f} of raw 100-row inserts (bar 0.12){beside}"
         _line(f"1,000 flows x 10 steps, {word}", figure, "steps/s", remark)
     for is_async, word in ((True, "async"), (False, "sync")):
-        figure = median(lambda folder, is_async=is_async: workloads.replay(folder, 10_000, is_async=is_async))
+        figure = median(partial(workloads.replay, steps=10_000, is_async=is_async))
         _line(f"replay of 10,000 steps, {word}", figure, "steps/s", "start of the app included (bar 60,000)")
     with tempfile.TemporaryDirectory(prefix="persistasaurus-bench-") as folder:
         p50, p99 = workloads.start_latency_ms(Path(folder), 300)
         _line("start latency", p50, "ms p50", f"{p99:.2f} ms p99; {p50 * one / 1000:.1f} raw commits")
         p50, p99 = workloads.signal_round_trip_ms(Path(folder), 300)
         _line("signal round trip", p50, "ms p50", f"{p99:.2f} ms p99; {p50 * one / 1000:.1f} raw commits")
-    _line("bytes a step, 10-step flows", median(lambda f: workloads.bytes_a_step(f, 500, 10)), "bytes", "(bar 300)")
+    _line(
+        "bytes a step, 10-step flows",
+        median(lambda f: workloads.bytes_a_step(f, 500, 10)),
+        "bytes",
+        "(bar 300)",
+    )
     _line("bytes a step, 2,000-step flow", median(lambda f: workloads.bytes_a_step(f, 1, 2_000)), "bytes")
     _line("import", workloads.import_seconds(), "s", "(bar 0.25)")
 

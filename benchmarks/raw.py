@@ -28,7 +28,16 @@ def open_raw(path: Path) -> apsw.Connection:
 def row(number: int, per_flow: int) -> tuple[object, ...]:
     """Return a row like that of a hello step."""
     flow = f"0190a5c0-0000-7000-8000-{number // per_flow:012d}"
-    return (flow, number % per_flow, 1_790_000_000_000, "say", "COMPLETE", 1, '{"name":"World","count":3}', "3")
+    return (
+        flow,
+        number % per_flow,
+        1_790_000_000_000,
+        "say",
+        "COMPLETE",
+        1,
+        '{"name":"World","count":3}',
+        "3",
+    )
 
 
 def rows_per_second(folder: Path, *, commits: int, rows_a_commit: int) -> float:

@@ -28,7 +28,7 @@ from persistasaurus._flow import Flow
 from persistasaurus._handle import FlowHandle
 from persistasaurus._ids import checked_id, new_id
 from persistasaurus._instance import FlowInstance
-from persistasaurus._model import PENDING, STATUS_BY_CODE, FlowRecord, FlowStatus
+from persistasaurus._model import PENDING, STATUS_BY_CODE, WAITING, FlowRecord, FlowStatus
 from persistasaurus._store._sqlite_open import Durability
 from persistasaurus._store.base import FlowFilter, FlowRow, NewFlow, NewSignal, StartedFlow, Store
 from persistasaurus._store.checksum import signal_checksum
@@ -266,13 +266,17 @@ class Persistasaurus:
         return engine.memory.start_flow(new, target, bound), new, target
 
     def _handle_of(self, started: StartedFlow, new: NewFlow, target: Target) -> FlowHandle[Any]:
-        if not started.created and (started.name_id != new.name_id or started.input != new.input):
-            what = "with another input" if started.name_id == new.name_id else "of another flow"
-            raise FlowConflict(
-                f"The flow id {new.flow_id!r} belongs to an instance {what}. An id names one flow with one "
-                "input for "
-                "ever: use another id, or start it with the same input."
-            )
+        if not started.created:
+            same_flow = started.name_id == new.name_id
+            # As values, for the order of a dictionary's keys says nothing.
+            if not same_flow or (
+                started.input != new.input and json.loads(started.input) != json.loads(new.input)
+            ):
+                what = "with another input" if same_flow else "of another flow"
+                raise FlowConflict(
+                    f"The flow id {new.flow_id!r} belongs to an instance {what}. An id names one flow with "
+                    "one input for ever: use another id, or start it with the same input."
+                )
         return FlowHandle(self, new.flow_id, target.definition.result)
 
     @overload

@@ -85,9 +85,9 @@ class FlowHandle(Generic[T]):
         if outcome is None:
             try:
                 # A lock's wait has an end of its own, some 292 years.
-                outcome = future.result(
-                    None if timeout_ms is None else min(timeout_ms / 1000, threading.TIMEOUT_MAX)
-                )
+                limit = None if timeout_ms is None else min(timeout_ms / 1000, threading.TIMEOUT_MAX)
+                with engine.flow_pool.lent(), engine.step_pool.lent():
+                    outcome = future.result(limit)
             except TimeoutError:
                 raise self._late(timeout) from None
             finally:

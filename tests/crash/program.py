@@ -33,9 +33,9 @@ def mark() -> None:
     report("mark")
 
 
-def soak(db: str, plan: Plan, crash: list[Any] | None = None) -> None:
+def soak(db: str, plan: Plan, crash: list[Any] | None = None, lease: float = 10) -> None:
     """Start every flow again, send what they wait for, and tell what came out."""
-    app = _app(db, crash)
+    app = _app(db, crash, lease)
     with app:
         threading.Thread(target=_send_all, args=(app, plan), daemon=True).start()
         for flow_id, (kind, ms, _) in _shuffled(plan):
@@ -64,7 +64,7 @@ def _look(app: Persistasaurus, plan: Plan) -> None:
             _tell(record.flow_id, handle)
 
 
-def async_soak(db: str, plan: Plan, crash: list[Any] | None = None) -> None:
+def async_soak(db: str, plan: Plan, crash: list[Any] | None = None, lease: float = 10) -> None:
     """The same in the other colour, on the caller's own loop."""
 
     async def one(app: Persistasaurus, flow_id: str, kind: str, ms: int) -> None:
@@ -76,7 +76,7 @@ def async_soak(db: str, plan: Plan, crash: list[Any] | None = None) -> None:
             report("result", flow=flow_id, error=[type(error).__name__, str(error)])
 
     async def main() -> None:
-        async with _app(db, crash) as app:
+        async with _app(db, crash, lease) as app:
             sending = asyncio.to_thread(_send_all, app, plan)
             await asyncio.gather(sending, *(one(app, i, k, ms) for i, (k, ms, _) in _shuffled(plan)))
         report("finished")
@@ -84,8 +84,8 @@ def async_soak(db: str, plan: Plan, crash: list[Any] | None = None) -> None:
     asyncio.run(main())
 
 
-def _app(db: str, crash: list[Any] | None) -> Persistasaurus:
-    app = Persistasaurus(db, crash_limit=10_000, drain=1)
+def _app(db: str, crash: list[Any] | None, lease: float) -> Persistasaurus:
+    app = Persistasaurus(db, crash_limit=10_000, drain=1, lease=lease)
     if crash is not None:
         CrashAt(*crash).arm(app)
     return app

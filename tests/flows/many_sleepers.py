@@ -8,6 +8,7 @@ import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
+from typing import Self
 
 from persistasaurus import FlowStatus, Persistasaurus, flow, sleep
 from persistasaurus.testing import MovableClock
@@ -52,7 +53,7 @@ class Threads:
             own = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
             self.most = max(self.most, len(own))
 
-    def __enter__(self) -> Threads:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

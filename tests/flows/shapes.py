@@ -134,7 +134,12 @@ async def queued(notes: Notes) -> None:
 
 
 async def locks(notes: Notes) -> None:
-    lock, event, semaphore, condition = asyncio.Lock(), asyncio.Event(), asyncio.Semaphore(2), asyncio.Condition()
+    lock, event, semaphore, condition = (
+        asyncio.Lock(),
+        asyncio.Event(),
+        asyncio.Semaphore(2),
+        asyncio.Condition(),
+    )
     ready: list[str] = []
 
     async def worker(label: str, ms: int) -> None:
@@ -212,8 +217,8 @@ def sync_chance(notes: Notes) -> None:
 ASYNC: dict[str, Callable[[Notes], Coroutine[Any, Any, None]]] = {
     shape.__name__: shape
     for shape in (
-        gathered, gathered_exceptions, task_group, task_group_failing, waited, as_completed, race_lost, race_won,
-        close_race, queued, locks, submitted, sleeping, chance,
+        gathered, gathered_exceptions, task_group, task_group_failing, waited, as_completed, race_lost,
+        race_won, close_race, queued, locks, submitted, sleeping, chance,
     )
 }  # fmt: skip
 SYNC: dict[str, Callable[[Notes], None]] = {

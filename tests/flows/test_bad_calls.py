@@ -92,7 +92,9 @@ def test_a_wrong_flow_id_is_refused_everywhere(app: Persistasaurus, database: Pa
         assert isinstance(caught.value, ValueError)
 
 
-@pytest.mark.parametrize("flow_id", ["x", "é" * 512, "/../ ?#%\n'\"", "\U0001f995", uuid.uuid4()], ids=ascii)
+@pytest.mark.parametrize(
+    "flow_id", ["x", "é" * 512, "/../ ?#%\n'\"", "\U0001f995", uuid.UUID(int=7)], ids=ascii
+)
 def test_every_other_text_is_a_flow_id(app: Persistasaurus, flow_id: Any) -> None:
     """A UUID is taken as its text."""
     handle = app.start(flow_that_goes_on.options(flow_id=flow_id), 1)

@@ -321,7 +321,9 @@ def gets_confirmed() -> int:
 
 
 @pytest.mark.parametrize("by_name", [False, True], ids=["typed", "by name"])
-@pytest.mark.parametrize("wrong", ["x", 1.5, None, [1], math.nan, Opaque()], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", ["x", 1.5, None, [1], math.nan, Opaque()], ids=lambda wrong: type(wrong).__name__
+)
 def test_a_signal_of_the_wrong_type_is_refused_at_the_sender(
     app: Persistasaurus, database: Path, wrong: Any, by_name: bool
 ) -> None:

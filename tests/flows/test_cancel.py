@@ -120,11 +120,9 @@ def test_a_flow_is_cancelled_after_a_restart_too(database: Path, flow_: Any) -> 
     with Persistasaurus(database, worker=False) as app:
         app.handle("f").cancel()
         assert app.handle("f").status() in (FlowStatus.PENDING, FlowStatus.WAITING_FOR_SIGNAL)
-    # when
-    with Persistasaurus(database) as app:
-        # then
-        with pytest.raises(FlowCancelled):
-            app.handle("f").result(10)
+    # when, then
+    with Persistasaurus(database) as app, pytest.raises(FlowCancelled):
+        app.handle("f").result(10)
     assert "b" not in ran
 
 
@@ -142,7 +140,7 @@ def test_the_running_async_step_of_a_cancelled_flow_is_cancelled(database: Path)
 
 
 @flow
-def tidy() -> None:
+def tidies() -> None:
     try:
         note("work")
         go.wait()
@@ -166,7 +164,7 @@ async def async_tidy() -> None:
         await note.submit("cleanup")
 
 
-tidying = pytest.mark.parametrize("flow_", [tidy, async_tidy])
+tidying = pytest.mark.parametrize("flow_", [tidies, async_tidy])
 
 
 @tidying
@@ -222,7 +220,7 @@ def test_a_restart_during_the_cleanup_replays_the_cancel_at_its_place(database: 
     with Persistasaurus(database) as app:
         # then
         until_status(app.handle("f"), FlowStatus.CANCELLED)
-        assert [row.status for row in app.handle("f").steps()][0] == FlowStatus.COMPLETE
+        assert app.handle("f").steps()[0].status == FlowStatus.COMPLETE
     assert ran.count("work") == ran.count("first") == 1
     assert ran[-1].startswith("second")
 
@@ -290,7 +288,7 @@ def just_note() -> str:
 
 def test_cancelling_twice_is_cancelling_once(database: Path) -> None:
     with Persistasaurus(database) as app:
-        handle = until_waiting(start(app, tidy, "f"))
+        handle = until_waiting(start(app, tidies, "f"))
         handle.cancel()
         handle.cancel()
         until_status(handle, FlowStatus.CANCELLED)
@@ -339,7 +337,7 @@ async def in_vain() -> None:
 
 def test_a_cancelled_flow_is_not_retried_as_it_is(database: Path) -> None:
     with Persistasaurus(database) as app:
-        handle = until_waiting(start(app, tidy, "f"))
+        handle = until_waiting(start(app, tidies, "f"))
         handle.cancel()
         until_status(handle, FlowStatus.CANCELLED)
         handle.retry()
@@ -350,38 +348,39 @@ def test_a_cancelled_flow_is_not_retried_as_it_is(database: Path) -> None:
 
 
 @flow
-def child() -> None:
+def cancelled_child() -> None:
     try:
         go.wait()
     finally:
-        note("child's cleanup")
+        note("the child's cleanup")
 
 
 @flow
-async def async_child() -> None:
+async def cancelled_async_child() -> None:
     try:
         await go
     finally:
-        await note.submit("child's cleanup")
+        await note.submit("the child's cleanup")
 
 
 @flow
-def parent() -> None:
-    child()
+def cancelled_parent() -> None:
+    cancelled_child()
 
 
 @flow
-async def async_parent() -> None:
-    await async_child()
+async def cancelled_async_parent() -> None:
+    await cancelled_async_child()
 
 
 @flow
 def grandparent() -> None:
-    parent()
+    cancelled_parent()
 
 
 @pytest.mark.parametrize(
-    ("family", "child_id"), [(parent, "f/1"), (async_parent, "f/1"), (grandparent, "f/1/1")]
+    "family,child_id",
+    [(cancelled_parent, "f/1"), (cancelled_async_parent, "f/1"), (grandparent, "f/1/1")],
 )
 def test_children_are_cancelled_with_their_parent(database: Path, family: Any, child_id: str) -> None:
     # given
@@ -394,13 +393,13 @@ def test_children_are_cancelled_with_their_parent(database: Path, family: Any, c
         # then
         until_status(handle, FlowStatus.CANCELLED)
         until_status(app.handle(child_id), FlowStatus.CANCELLED)
-    assert ran == ["child's cleanup"]
+    assert ran == ["the child's cleanup"]
 
 
 @flow
 def survives_its_child() -> str:
     try:
-        child()
+        cancelled_child()
     except FlowCancelled as error:
         return str(error)
     return "nothing"
@@ -409,7 +408,7 @@ def survives_its_child() -> str:
 @flow
 async def async_survives_its_child() -> str:
     try:
-        await async_child()
+        await cancelled_async_child()
     except FlowCancelled as error:
         return str(error)
     return "nothing"

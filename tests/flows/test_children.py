@@ -116,7 +116,9 @@ async def async_patient_mother() -> str:
 
 
 @pytest.mark.parametrize("family", [patient_mother, async_patient_mother])
-def test_parent_and_child_go_on_after_a_restart_and_nothing_is_started_twice(database: Path, family: Any) -> None:
+def test_parent_and_child_go_on_after_a_restart_and_nothing_is_started_twice(
+    database: Path, family: Any
+) -> None:
     # given a parent whose child waits
     with Persistasaurus(database) as app:
         start(app, family, "f")

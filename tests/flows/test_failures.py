@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from persistasaurus import FlowFailed, FlowStatus, Persistasaurus, Signal, StepFailed, flow, sleep, step
+from persistasaurus import FlowStatus, Persistasaurus, Signal, current, flow, sleep, step
 from tests.flows.kit import eventually, log_of, ran, start, until_status, until_waiting
 
 go = Signal("failures-go", str)
@@ -214,10 +212,10 @@ def test_a_retried_flow_may_take_another_way_after_its_failure(database: Path) -
         # when the cause is gone
         broken.clear()
         handle.retry()
-        # then the compensation is forgotten and the flow goes the good way
+        # then the flow goes the good way, and what it did before stays in the log under its own number
         assert handle.result(10) == "reserve"
         parameters = [row.parameters for row in handle.steps()]
-        assert parameters == [{"label": label} for label in ("reserve", "charge", "ship")]
+        assert parameters == [{"label": label} for label in ("reserve", "charge", "refund", "ship")]
     assert ran == ["reserve", "charge", "refund", "charge", "ship"]
 
 
@@ -263,6 +261,40 @@ def test_a_retry_that_fails_again_compensates_once_for_all(database: Path) -> No
     assert ran == ["reserve", "charge", "refund", "charge"]
 
 
+def test_the_other_way_is_replayed_by_the_next_app(database: Path) -> None:
+    # given a flow that took another way after its retry and then waits
+    broken.add("charge")
+    with Persistasaurus(database) as app:
+        handle = start(app, compensating_and_waiting, "f")
+        until_status(handle, FlowStatus.FAILED)
+        broken.clear()
+        handle.retry()
+        until_waiting(handle)
+    # when
+    with Persistasaurus(database) as app:
+        app.handle("f").send(go, "word")
+        # then
+        assert app.handle("f").result(10) == "f/4 word f/6"
+    assert ran == ["charge", "refund", "refund2", "charge", "shipped f/4", "shipped f/6"]
+
+
+@step
+def ship(label: str) -> str:
+    ran.append(f"{label} {current().idempotency_key}")
+    return current().idempotency_key
+
+
+@flow
+def compensating_and_waiting() -> str:
+    try:
+        work("charge")
+    except Uhoh:
+        refunded = failing_child("refund")
+        sleep(0)
+        raise RuntimeError(refunded) from None
+    return f"{ship('shipped')} {go.wait()} {ship('shipped')}"
+
+
 @flow
 async def parallel() -> list[str]:
     branches = [work_async("left", 0), work_async("bad", 30), work_async("right", 60)]
@@ -292,7 +324,10 @@ def test_parallel_branches_that_completed_are_not_run_again(database: Path) -> N
 @flow
 async def grouped() -> list[str]:
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(work_async(label, ms)) for label, ms in (("quick", 0), ("bad", 20), ("slow", 60))]
+        tasks = [
+            group.create_task(work_async(label, ms))
+            for label, ms in (("quick", 0), ("bad", 20), ("slow", 60))
+        ]
     return [task.result() for task in tasks]
 
 
@@ -377,209 +412,30 @@ def impatient() -> str:
     return go.wait(timeout=0.2)
 
 
-# Odd failures.
-
-
-class Odd(Exception):
-    def __init__(self, first: int, second: int) -> None:
-        super().__init__(f"{first} and {second}")
-        self.second = second
-
-
-class Unprintable(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError("no text")
-
-
-@step
-def raise_odd(kind: str) -> None:
-    ran.append(kind)
-    match kind:
-        case "odd":
-            raise Odd(1, second=2)
-        case "unprintable":
-            raise Unprintable
-        case "exit":
-            sys.exit(3)
-        case "generator exit":
-            raise GeneratorExit("so be it")
-        case "stop":
-            raise StopIteration("no more")
-        case "group":
-            raise ExceptionGroup("several", [ValueError("one"), ExceptionGroup("more", [Odd(3, 4)])])
-        case "timeout":
-            raise TimeoutError("the server's")
-
-
-@step
-async def raise_cancelled() -> None:
-    raise asyncio.CancelledError("the step's own")
-
-
-@flow
-def odd(kind: str) -> str:
-    try:
-        raise_odd(kind)
-    except BaseException as error:
-        text = f"{type(error).__name__}"
-    return text + work(".")
-
-
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [
-        ("odd", "Odd"),
-        ("unprintable", "StepFailed"),
-        ("exit", "StepFailed"),
-        ("generator exit", "StepFailed"),
-        ("stop", "StopIteration"),
-        ("group", "ExceptionGroup"),
-        ("timeout", "TimeoutError"),
-    ],
-)
-def test_an_odd_exception_is_recorded_and_caught(database: Path, kind: str, name: str) -> None:
-    with Persistasaurus(database) as app:
-        handle = start(app, odd, "f", kind)
-        assert handle.result(10) == f"{name}."
-        assert handle.steps()[0].status == FlowStatus.FAILED
-    assert ran == [kind, "."]
-
-
-@flow
-def dies_of(kind: str) -> None:
-    raise_odd(kind)
-
-
-def test_an_exception_with_an_odd_constructor_is_raised_as_itself(database: Path) -> None:
-    with Persistasaurus(database) as app, pytest.raises(Odd, match="1 and 2") as raised:
-        app.run(dies_of, "odd")
-    assert raised.value.second == 2
-
-
-def test_a_nested_exception_group_is_raised_as_itself(database: Path) -> None:
-    with Persistasaurus(database) as app, pytest.raises(ExceptionGroup) as raised:
-        app.run(dies_of, "group")
-    found = raised.value.exceptions
-    assert isinstance(found[0], ValueError)
-    assert isinstance(found[1], ExceptionGroup)
-    assert str(found[1].exceptions[0]) == "3 and 4"
-
-
-def test_a_step_that_exits_fails_its_flow_and_not_the_process(database: Path) -> None:
-    with Persistasaurus(database) as app:
-        handle = start(app, dies_of, "f", "exit")
-        # then nobody is handed an exception that would end their process
-        with pytest.raises(FlowFailed) as raised:
-            handle.result(10)
-        assert (raised.value.type_name, raised.value.message) == ("SystemExit", "3")
-        assert handle.status() == FlowStatus.FAILED
-        assert app.run(line) == ["a", "b", "c"]
-
-
-@flow
-async def step_cancels_itself() -> str:
-    try:
-        await raise_cancelled()
-    except StepFailed as error:
-        return error.type_name
-    return "nothing"
-
-
-def test_a_step_that_cancels_itself_has_failed_and_cancels_nothing_else(database: Path) -> None:
-    with Persistasaurus(database) as app:
-        handle = start(app, step_cancels_itself, "f")
-        assert handle.result(10) == "asyncio.CancelledError"
-        assert handle.steps()[0].status == FlowStatus.FAILED
-
-
-@flow
-async def exits_in_its_body() -> None:
-    await work_async("a")
-    sys.exit(4)
-
-
-@flow
-def sync_exits_in_its_body() -> None:
-    work("a")
-    sys.exit(4)
-
-
-@pytest.mark.parametrize("exiting", [exits_in_its_body, sync_exits_in_its_body])
-def test_a_flow_that_exits_fails_alone(database: Path, exiting: Any) -> None:
-    with Persistasaurus(database) as app:
-        handle = start(app, exiting, "f")
-        with pytest.raises(FlowFailed, match="SystemExit: 4"):
-            handle.result(10)
-        assert handle.status() == FlowStatus.FAILED
-        assert app.run(async_line) == ["a", "b", "c"]
-
-
-# Another process.
-
-ELSEWHERE = """
-import sys
-from persistasaurus import Persistasaurus, flow, step
-
-class OnlyHere(Exception):
-    pass
-
-@step
-def bad():
-    raise OnlyHere("over there")
-
-@flow
-def elsewhere():
-    bad()
-
-with Persistasaurus(sys.argv[1]) as app:
-    try:
-        app.run(elsewhere.options(flow_id="f"))
-    except OnlyHere as error:
-        print(type(error).__name__)
-"""
-
-
-def test_a_failure_whose_class_only_another_process_has_is_a_flow_failure(database: Path) -> None:
-    # given
-    done = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, str(database)], capture_output=True, text=True, check=False, timeout=30
-    )
-    assert done.stdout.strip() == "OnlyHere", done.stderr
-    # when
-    with Persistasaurus(database) as app, pytest.raises(FlowFailed) as raised:
-        app.handle("f").result(10)
-    # then
-    error = raised.value
-    assert error.type_name.endswith("OnlyHere")
-    assert error.message == "over there"
-    assert "in bad" in error.traceback_text
-    assert "'f'" in "\n".join(error.__notes__)
-
-
 # Children.
 
 
 @flow
-def child(label: str) -> str:
+def failing_child(label: str) -> str:
     return work(label) + work(f"{label}2")
 
 
 @flow
-def parent() -> str:
-    return work("p") + child("c") + work("q")
+def retried_parent() -> str:
+    return work("p") + failing_child("c") + work("q")
 
 
 @flow
-async def async_child(label: str, ms: int = 0) -> str:
+async def failing_async_child(label: str, ms: int = 0) -> str:
     return await work_async(label, ms) + await work_async(f"{label}2")
 
 
 @flow
-async def async_parent() -> str:
-    return await work_async("p") + await async_child("c") + await work_async("q")
+async def retried_async_parent() -> str:
+    return await work_async("p") + await failing_async_child("c") + await work_async("q")
 
 
-@pytest.mark.parametrize("family", [parent, async_parent])
+@pytest.mark.parametrize("family", [retried_parent, retried_async_parent])
 def test_a_failed_child_is_retried_with_its_parent(database: Path, family: Any) -> None:
     # given
     broken.add("c2")
@@ -600,11 +456,15 @@ def test_a_failed_child_is_retried_with_its_parent(database: Path, family: Any) 
 @flow
 async def parallel_parent() -> list[str]:
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(async_child(label, ms)) for label, ms in (("slow", 150), ("bad", 20))]
+        tasks = [
+            group.create_task(failing_async_child(label, ms)) for label, ms in (("slow", 150), ("bad", 20))
+        ]
     return [task.result() for task in tasks]
 
 
-def test_a_child_that_was_cancelled_by_its_siblings_failure_is_retried_with_the_parent(database: Path) -> None:
+def test_a_child_that_was_cancelled_by_its_siblings_failure_is_retried_with_the_parent(
+    database: Path,
+) -> None:
     # given
     broken.add("bad")
     with Persistasaurus(database) as app:
@@ -621,7 +481,7 @@ def test_a_child_that_was_cancelled_by_its_siblings_failure_is_retried_with_the_
 
 @flow
 async def gathering_parent() -> list[str]:
-    return await asyncio.gather(async_child("slow", 150), async_child("bad", 20))
+    return await asyncio.gather(failing_async_child("slow", 150), failing_async_child("bad", 20))
 
 
 def test_a_child_that_ran_when_its_parent_failed_is_there_after_the_retry(database: Path) -> None:

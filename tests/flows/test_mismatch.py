@@ -129,7 +129,9 @@ def innocent() -> list[str]:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_parked_flow_goes_on_once_the_code_is_repaired_and_it_is_retried(waiting: Path, change: str) -> None:
+def test_a_parked_flow_goes_on_once_the_code_is_repaired_and_it_is_retried(
+    waiting: Path, change: str
+) -> None:
     # given
     define(CHANGES[change][0])
     with Persistasaurus(waiting) as app:
@@ -245,7 +247,10 @@ def test_a_damaged_row_parks_only_its_flow(waiting: Path, what: str) -> None:
     with Persistasaurus(waiting) as app:
         until_waiting(start(app, innocent, "other"))
     define(first_version)
-    damage(waiting, DAMAGES[what] + ("" if "flow_id" in DAMAGES[what] else f" AND flow_key = {key(waiting, 'f')}"))
+    damage(
+        waiting,
+        DAMAGES[what] + ("" if "flow_id" in DAMAGES[what] else f" AND flow_key = {key(waiting, 'f')}"),
+    )
     # when
     with Persistasaurus(waiting) as app:
         app.handle("f").send(go, "x")

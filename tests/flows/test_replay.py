@@ -200,7 +200,7 @@ async def decline_async() -> None:
 
 
 @flow
-def catches() -> str:
+def catches_decline() -> str:
     try:
         decline()
     except CardDeclined as error:
@@ -217,7 +217,7 @@ async def catches_async() -> str:
     return await go
 
 
-@pytest.mark.parametrize("catching", [catches, catches_async])
+@pytest.mark.parametrize("catching", [catches_decline, catches_async])
 def test_an_exception_is_the_same_live_and_on_replay(database: Path, catching: Any) -> None:
     # given
     caught.clear()

@@ -178,7 +178,7 @@ def picks(kind: str) -> None:
     choosy(kind)
 
 
-@pytest.mark.parametrize(("kind", "times"), [("busy", 5), ("hopeless", 1), ("other", 1)])
+@pytest.mark.parametrize("kind,times", [("busy", 5), ("hopeless", 1), ("other", 1)])
 def test_only_the_failures_that_are_meant_are_retried(database: Path, kind: str, times: int) -> None:
     with Persistasaurus(database) as app, pytest.raises((Busy, ValueError), match=kind):
         app.run(picks, kind)
@@ -281,7 +281,9 @@ def fails_by_time_sync() -> str:
 
 
 @pytest.mark.parametrize("timing_out", [fails_by_time, fails_by_time_sync])
-def test_a_step_whose_last_attempt_is_too_slow_raises_a_timeout_error(database: Path, timing_out: Any) -> None:
+def test_a_step_whose_last_attempt_is_too_slow_raises_a_timeout_error(
+    database: Path, timing_out: Any
+) -> None:
     with Persistasaurus(database) as app:
         handle = start(app, timing_out, "f")
         with pytest.raises(TimeoutError, match="too_slow"):

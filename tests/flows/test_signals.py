@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from pydantic import BaseModel
 from persistasaurus import (
     DuplicateNameError,
     FlowNotFound,
-    FlowNotWaiting,
     FlowStatus,
     Persistasaurus,
     SerializationError,
@@ -22,12 +20,9 @@ from persistasaurus import (
     UsageError,
     WrongContextError,
     flow,
-    step,
-    wait_for,
 )
 from persistasaurus.testing import MovableClock
-from tests.flows import foreign
-from tests.flows.kit import eventually, log_of, ran, sql, start, until_waiting
+from tests.flows.kit import eventually, log_of, sql, start, until_waiting
 
 
 class Approval(BaseModel):
@@ -229,7 +224,7 @@ def awaits_wrongly() -> Any:
     return word.__await__()
 
 
-@pytest.mark.parametrize(("wrong", "cure"), [(waits_wrongly, "await signal"), (awaits_wrongly, "signal.wait")])
+@pytest.mark.parametrize("wrong,cure", [(waits_wrongly, "await signal"), (awaits_wrongly, "signal.wait")])
 def test_the_other_colours_way_of_waiting_says_the_cure(database: Path, wrong: Any, cure: str) -> None:
     with Persistasaurus(database) as app, pytest.raises(WrongContextError, match=cure):
         app.run(wrong)
@@ -257,6 +252,10 @@ async def limited() -> list[str]:
     return [found, await word]
 
 
+def until_asked(handle: Any) -> None:
+    eventually(lambda: log_of(handle))
+
+
 limits = pytest.mark.parametrize("limiting", [sync_limited, limited])
 
 
@@ -277,11 +276,13 @@ def test_a_timeout_is_recorded_and_the_same_on_replay(database: Path, limiting: 
 
 
 @limits
-def test_a_signal_in_time_wins_over_a_timeout_that_passes_while_nobody_drives(database: Path, limiting: Any) -> None:
+def test_a_signal_in_time_wins_over_a_timeout_that_passes_while_nobody_drives(
+    database: Path, limiting: Any
+) -> None:
     # given a signal that was sent in time, to a flow that no worker drives
     clock = MovableClock()
     with Persistasaurus(database, clock=clock) as app:
-        eventually(lambda handle=start(app, limiting, "f"): log_of(handle))
+        until_asked(start(app, limiting, "f"))
     with Persistasaurus(database, clock=clock, worker=False) as app:
         app.handle("f").send(word, "in time")
     # when the worker comes back long after
@@ -297,7 +298,7 @@ def test_a_restart_does_not_start_the_timeout_over(database: Path, limiting: Any
     # given
     clock = MovableClock()
     with Persistasaurus(database, clock=clock) as app:
-        eventually(lambda handle=start(app, limiting, "f"): log_of(handle))
+        until_asked(start(app, limiting, "f"))
         clock.advance_sync(3000)
     # when
     with Persistasaurus(database, clock=clock) as app:
@@ -309,7 +310,7 @@ def test_a_restart_does_not_start_the_timeout_over(database: Path, limiting: Any
 
 
 @flow
-async def patient() -> list[str]:
+async def patient_listener() -> list[str]:
     found: list[str] = []
     while len(found) < 40:
         try:
@@ -331,7 +332,7 @@ def sync_patient() -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("waiting", [patient, sync_patient])
+@pytest.mark.parametrize("waiting", [patient_listener, sync_patient])
 def test_no_signal_is_lost_that_comes_at_the_timeout(database: Path, waiting: Any) -> None:
     # given a flow whose waits time out all the time
     with Persistasaurus(database) as app:
@@ -342,6 +343,21 @@ def test_no_signal_is_lost_that_comes_at_the_timeout(database: Path, waiting: An
             threading.Event().wait(0.003)
         # then
         assert handle.result(20) == [str(n) for n in range(40)]
+
+
+@pytest.mark.parametrize("waiting", [patient_listener, sync_patient])
+def test_no_signal_is_lost_or_doubled_at_a_timeout_across_restarts(database: Path, waiting: Any) -> None:
+    # given a flow whose waits time out all the time, in four lives
+    for life in range(4):
+        with Persistasaurus(database) as app:
+            handle = app.start(waiting.options(flow_id="f"))
+            # when
+            for n in range(10):
+                handle.send(word, str(10 * life + n))
+                threading.Event().wait(0.003)
+    # then
+    with Persistasaurus(database) as app:
+        assert app.handle("f").result(20) == [str(n) for n in range(40)]
 
 
 def test_a_thousand_concurrent_signals_are_each_consumed_once(database: Path) -> None:
@@ -368,197 +384,3 @@ def test_a_thousand_concurrent_signals_are_each_consumed_once(database: Path) ->
 @flow
 async def counts(many: int) -> list[int]:
     return [await number for _ in range(many)]
-
-
-# wait_for and resume.
-
-
-@step
-def confirm(at: datetime, by: str = "someone") -> str:
-    ran.append(by)
-    return f"{by} {at.year}"
-
-
-@step
-async def confirm_async(at: datetime, by: str = "someone") -> str:
-    ran.append(by)
-    return f"{by} {at.year}"
-
-
-@flow
-def sync_confirmed() -> str:
-    return wait_for(confirm)
-
-
-@flow
-async def confirmed() -> str:
-    return await wait_for(confirm_async)
-
-
-NOON = datetime(2031, 5, 6, 12, tzinfo=UTC)
-confirmations = pytest.mark.parametrize(
-    ("confirming", "by_step"), [(sync_confirmed, confirm), (confirmed, confirm_async)]
-)
-
-
-@confirmations
-def test_a_resume_runs_the_step_with_its_arguments(database: Path, confirming: Any, by_step: Any) -> None:
-    with Persistasaurus(database) as app:
-        handle = until_waiting(start(app, confirming, "f"))
-        assert log_of(handle) == [(1, by_step._definition.log_name[1], "WAITING_FOR_SIGNAL")]
-        handle.resume(by_step, NOON, by="bob")
-        assert handle.result(10) == "bob 2031"
-        (row,) = handle.steps()
-        assert row.parameters == {"at": "2031-05-06T12:00:00Z", "by": "bob"}
-        assert (row.attempts, row.status) == (1, FlowStatus.COMPLETE)
-    assert ran == ["bob"]
-
-
-@confirmations
-def test_a_resume_may_come_before_the_wait_and_before_the_flow(
-    database: Path, confirming: Any, by_step: Any
-) -> None:
-    with Persistasaurus(database) as app:
-        app.handle("f").resume(by_step, NOON)
-    with Persistasaurus(database) as app:
-        assert app.run(confirming.options(flow_id="f")) == "someone 2031"
-
-
-@confirmations
-def test_a_resume_that_does_not_fit_is_refused_and_nothing_consumed(
-    database: Path, confirming: Any, by_step: Any
-) -> None:
-    with Persistasaurus(database) as app:
-        handle = until_waiting(start(app, confirming, "f"))
-        with pytest.raises(SerializationError):
-            handle.resume(by_step, "not a date")
-        with pytest.raises((SerializationError, TypeError)):
-            handle.resume(by_step)
-        assert sql(database, "SELECT count(*) FROM signal") == [(0,)]
-        handle.resume(by_step, NOON)
-        handle.result(10)
-
-
-def test_a_step_that_is_not_the_flows_own_is_refused(database: Path) -> None:
-    with Persistasaurus(database) as app:
-        handle = until_waiting(start(app, sync_confirmed, "f"))
-        with pytest.raises(FlowNotWaiting, match="foreign_step"):
-            handle.resume(foreign.foreign_step, 1)
-        with pytest.raises(UsageError):
-            handle.resume(sync_confirmed)  # type: ignore[call-arg]
-        handle.resume(confirm, NOON)
-        handle.result(10)
-
-
-@flow
-def confirmed_in_time() -> str:
-    try:
-        return wait_for(confirm, timeout=timedelta(hours=1))
-    except TimeoutError:
-        return "too late"
-
-
-@flow
-async def confirmed_in_time_async() -> str:
-    try:
-        return await wait_for(confirm_async, timeout=timedelta(hours=1))
-    except TimeoutError:
-        return "too late"
-
-
-@pytest.mark.parametrize("confirming", [confirmed_in_time, confirmed_in_time_async])
-def test_a_wait_for_a_step_times_out(database: Path, confirming: Any) -> None:
-    clock = MovableClock()
-    with Persistasaurus(database, clock=clock) as app:
-        handle = start(app, confirming, "f")
-        eventually(lambda: log_of(handle))
-        clock.advance_sync(3601)
-        assert handle.result(10) == "too late"
-        assert handle.steps()[0].status == FlowStatus.FAILED
-    assert ran == []
-
-
-class Signup:
-    @flow
-    async def sign_up(self, user: str) -> list[str]:
-        first = await wait_for(self.confirm_email)
-        second = await wait_for(self.confirm_phone)
-        return [user, first, second]
-
-    @step
-    async def confirm_email(self, at: datetime) -> str:
-        return f"email {at.year}"
-
-    @step
-    async def confirm_phone(self, at: datetime) -> str:
-        return f"phone {at.year}"
-
-    @step
-    async def never_waited_for(self) -> None:
-        raise AssertionError
-
-
-def test_an_instance_resumes_by_a_lambda(database: Path) -> None:
-    with Persistasaurus(database) as app:
-        instance = app.get_flow(Signup, "f")
-        handle = until_waiting(instance.start(lambda f: f.sign_up("eve")))
-        instance.resume(lambda f: f.confirm_phone(NOON))
-        instance.resume(lambda f: f.confirm_email(at=NOON))
-        assert handle.result(10) == ["eve", "email 2031", "phone 2031"]
-
-
-def test_signal_resume_goes_to_the_step_that_is_waited_for(database: Path) -> None:
-    with Persistasaurus(database) as app:
-        instance = app.get_flow(Signup, "f")
-        with pytest.raises(FlowNotFound):
-            instance.signal_resume(NOON)
-        handle = until_waiting(instance.start(lambda f: f.sign_up("eve")))
-        with pytest.raises(SerializationError):
-            instance.signal_resume("no date")
-        instance.signal_resume(NOON)
-        eventually(lambda: [r for r in handle.steps() if r.method_name == "confirm_phone"])
-        until_waiting(handle)
-        instance.signal_resume(NOON)
-        assert handle.result(10) == ["eve", "email 2031", "phone 2031"]
-        with pytest.raises(FlowNotWaiting):
-            instance.signal_resume(NOON)
-
-
-def test_a_resume_of_a_step_of_the_class_that_is_never_waited_for_is_queued(database: Path) -> None:
-    with Persistasaurus(database) as app:
-        instance = app.get_flow(Signup, "f")
-        until_waiting(instance.start(lambda f: f.sign_up("eve")))
-        instance.resume(lambda f: f.never_waited_for())
-    assert sql(database, "SELECT name FROM signal") == [("step:Signup.never_waited_for",)]
-
-
-def test_a_resumed_step_that_was_interrupted_runs_again_with_its_arguments(database: Path) -> None:
-    # given a step that was resumed and still runs when its app is left
-    with Persistasaurus(database, drain=0) as app:
-        handle = until_waiting(start(app, slowly_confirmed, "f"))
-        handle.resume(confirm_slowly, "first")
-        eventually(lambda: ran)
-    # when
-    release.set()
-    with Persistasaurus(database) as app:
-        # then
-        assert app.handle("f").result(10) == "first 2"
-    assert ran == ["first 1", "first 2"]
-
-
-release = asyncio.Event()
-
-
-@step
-async def confirm_slowly(by: str) -> str:
-    from persistasaurus import current
-
-    ran.append(f"{by} {current().attempt}")
-    if len(ran) == 1:
-        await asyncio.sleep(30)
-    return ran[-1]
-
-
-@flow
-async def slowly_confirmed() -> str:
-    return await wait_for(confirm_slowly)

@@ -165,7 +165,7 @@ def test_a_results_timeout_leaves_the_step_running(database: Path) -> None:
 
 
 @flow
-def tidy() -> list[str]:
+def unwinds_tidily() -> list[str]:
     notes = [note("before")]
     try:
         go.wait()
@@ -182,7 +182,7 @@ def test_a_long_wait_unwinds_the_flow_and_it_comes_back(database: Path) -> None:
     # given a flow whose thread is needed elsewhere
     bodies.clear()
     with Persistasaurus(database, flow_threads=1) as app:
-        handle = until_waiting(start(app, tidy, "f"))
+        handle = until_waiting(start(app, unwinds_tidily, "f"))
         # when, then: its finally blocks run, its handlers of Exception do not
         eventually(lambda: bodies == ["finally"])
         assert app.run(mixes_colours) == ["async", "sync"]
@@ -244,7 +244,7 @@ def test_a_sleep_lasts_across_a_restart_and_is_not_started_over(database: Path) 
     # given
     with Persistasaurus(database) as app:
         began = time.monotonic()
-        handle = start(app, sleeps, "f", 0.6)
+        handle = start(app, sync_sleeps, "f", 0.6)
         eventually(lambda: log_of(handle)[:1])
         due = handle.steps()[0]
     # when
@@ -257,7 +257,7 @@ def test_a_sleep_lasts_across_a_restart_and_is_not_started_over(database: Path) 
 
 
 @flow
-def sleeps(seconds: float) -> str:
+def sync_sleeps(seconds: float) -> str:
     sleep(seconds)
     return "slept"
 
@@ -290,7 +290,7 @@ def test_five_hundred_flows_on_four_threads_all_end_and_no_step_runs_twice(datab
 
 
 @flow
-def leaf(n: int) -> int:
+def branch_leaf(n: int) -> int:
     sleep(0.01)
     return n
 
@@ -298,7 +298,7 @@ def leaf(n: int) -> int:
 @flow
 def branch(depth: int) -> int:
     if depth == 0:
-        return leaf(1)
+        return branch_leaf(1)
     children = [branch.submit(depth - 1) for _ in range(2)]
     return sum(child.result() for child in children)
 
@@ -312,7 +312,7 @@ def test_waiting_flows_hold_no_threads(database: Path) -> None:
     # given
     before = threading.active_count()
     with Persistasaurus(database, flow_threads=3) as app:
-        handles = [app.start(tidy) for _ in range(40)]
+        handles = [app.start(unwinds_tidily) for _ in range(40)]
         for handle in handles:
             until_waiting(handle)
         # then
@@ -420,7 +420,7 @@ def two_steps() -> list[str]:
 
 def test_leaving_does_not_wait_for_a_flow_that_sleeps(database: Path) -> None:
     with Persistasaurus(database) as app:
-        handle = start(app, sleeps, "f", 3600)
+        handle = start(app, sync_sleeps, "f", 3600)
         eventually(lambda: log_of(handle))
         began = time.monotonic()
     assert time.monotonic() - began < 2

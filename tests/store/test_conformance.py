@@ -1099,7 +1099,7 @@ def test_a_prefix_is_taken_literally(store: Store, me: int, prefix: str) -> None
 
 
 def test_reopen_makes_a_failed_flow_due_with_its_steps_rewritten(store: Store, me: int) -> None:
-    """Result, error, reason and crash counts are cleared; some steps go, others are pending again."""
+    """Result, error, reason and crashes are cleared, not the attempts lost; some steps go, others are pending again."""
     key = start_one(store, me)
     store.commit(
         Batch(
@@ -1129,7 +1129,7 @@ def test_reopen_makes_a_failed_flow_due_with_its_steps_rewritten(store: Store, m
     row = history.flow
     assert (row.status, row.updated_at_ms, row.due_at_ms) == (PENDING, T0 + 900, T0 + 900)
     assert (row.result, row.error, row.reason, row.outcome_checksum) == (None, None, None, None)
-    assert (row.crashes, row.lost_claims, row.owner) == (0, 0, None)
+    assert (row.crashes, row.lost_claims, row.owner) == (0, 4, None)
     assert list(store.claim(me, [1], now_ms=T0 + 900, limit=1).flow_keys) == [key]
 
 

@@ -474,7 +474,7 @@ def test_the_log_stays_bounded_while_others_read_without_a_pause(store: SqliteSt
     """There is always a reader somewhere in the log, so that SQLite by itself would never start it anew."""
     me = store.register_worker(worker())
     key = start_one(store, me)
-    store.commit(Batch(worker_id=me, steps=[step(key, number) for number in range(1, 5001)]))
+    store.commit(Batch(worker_id=me, steps=[step(key, number) for number in range(1, 2001)]))
     done = threading.Event()
 
     def read() -> None:
@@ -483,7 +483,7 @@ def test_the_log_stays_bounded_while_others_read_without_a_pause(store: SqliteSt
 
     with ThreadPoolExecutor(3) as pool:
         reading = [pool.submit(read) for _ in range(3)]
-        fill(store, 150)
+        fill(store, 100)
         done.set()
         for each in reading:
             each.result()

@@ -169,20 +169,23 @@ SCENES = {
 
 
 def _mix_memory(seed: int) -> list[Any]:
-    """Leave holes in the memory where futures, tasks and coroutines go."""
+    """Leave holes in the memory where futures, tasks and coroutines go, those of flows and others."""
     chance = random.Random(seed)
-    loop = asyncio.new_event_loop()
+    plain, flow = asyncio.new_event_loop(), World().loop
     filler: list[Any] = []
     for _ in range(2000):
-        task = loop.create_task(_nothing())
-        filler += [loop.create_future(), task, _ask([], 0)]
-    loop.run_until_complete(asyncio.sleep(0))
-    loop.close()
-    for coroutine in filler[2::3]:
+        for loop in (plain, flow):
+            filler += [loop.create_future(), loop.create_task(_nothing())]
+        coroutine = _ask([], 0)
         coroutine.close()
+        filler.append(coroutine)
+    plain.run_until_complete(asyncio.sleep(0))
+    plain.close()
+    flow.drain()
+    flow.abandon()
     chance.shuffle(filler)
-    kept = filler[:3000]
-    while len(filler) > 3000:
+    kept = filler[:5000]
+    while len(filler) > 5000:
         filler.pop()
     return kept
 

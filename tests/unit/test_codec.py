@@ -391,7 +391,7 @@ class TestWhatIsRefused:
         """Not even as text: the promise is one for all values."""
 
         class Spelled(BaseModel):
-            model_config = ConfigDict(ser_json_inf_nan="strings")
+            model_config = ConfigDict(ser_json_inf_nan="strings", allow_inf_nan=True)
             ratio: float
 
         assert "result.ratio is inf" in refusal(Spelled, Spelled(ratio=float("inf")))
@@ -840,6 +840,17 @@ class TestArguments:
 
         with pytest.raises(SerializationError, match=f"^The input cannot be recorded: {told}"):
             getattr(codec, act)(codec.bind(args, kwargs), what="The input")
+
+    def test_a_str_will_not_do_for_an_enum_of_them(self):
+        """Though Python holds them equal."""
+
+        def function(status: Status) -> None:
+            raise NotImplementedError
+
+        assert codec_of(function).encode({"status": Status.OPEN}, what="x") == '{"status":"open"}'
+        for act in (codec_of(function).encode, codec_of(function).validate):
+            with pytest.raises(SerializationError, match="status is a str but should be"):
+                act({"status": "open"}, what="x")
 
     def test_a_bool_will_do_for_an_int(self):
         """As in Python."""

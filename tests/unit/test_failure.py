@@ -19,6 +19,7 @@ from pydantic import RootModel
 from persistasaurus._failure import (
     DEPTH_CAP,
     MESSAGE_CAP,
+    NODE_CAP,
     TOTAL_CAP,
     TRACEBACK_CAP,
     convert,
@@ -53,6 +54,13 @@ class NeedsNew(Exception):
 
     def __init__(self, *, token: str) -> None:
         super().__init__(token)
+
+
+class Fixed(Exception):
+    """Forgets its arguments when it is made."""
+
+    def __new__(cls, *args: object) -> Self:
+        return super().__new__(cls, "fixed")
 
 
 class ShowsWhatIsGone(Exception):
@@ -153,6 +161,7 @@ class TestTheClass:
             asyncio.CancelledError("stop"),
             TimeoutError(),
             Outer.Inner("x"),
+            Fixed("x", 1),
             json.JSONDecodeError("bad", "{", 0),
             subprocess.CalledProcessError(3, ["a", "b"]),
             StepFailed("no", type_name="x.Y", traceback_text="t"),
@@ -244,9 +253,12 @@ class TestTheClass:
     def test_a_lazy_module_is_not_woken(self, monkeypatch):
         """Nor is a module's `__getattr__` asked."""
 
+        woken = []
+
         class Lazy(types.ModuleType):
             def __getattribute__(self, name: str) -> Any:
-                raise AssertionError(name)
+                woken.append(name)
+                return super().__getattribute__(name)
 
         asking = types.ModuleType("asking")
         asking.__getattr__ = lambda name: ValueError  # type: ignore[method-assign]
@@ -256,6 +268,7 @@ class TestTheClass:
         for module in ("lazy", "asking"):
             text = json.dumps({"type": "Error", "module": module, "message": "m"})
             assert type(rebuild_failure(text, missing=StepFailed)) is StepFailed
+        assert woken == []
 
     @pytest.mark.parametrize(
         "qualname", ["int", "print", "object", "type", "nope", "", "ValueError.args", "int.real"]
@@ -408,6 +421,7 @@ class TestTheChain:
         for exc in (fan(7), ExceptionGroup("g", [ValueError("y" * 1000) for _ in range(10_000)])):
             text = record_failure(exc)
             assert len(text) < 2 * TOTAL_CAP
+            assert text.count('"traceback":') <= NODE_CAP
             assert type(again(exc)) is type(exc)
 
 
@@ -441,6 +455,13 @@ class TestTheText:
         exc.kept, exc.odd = [1, {"a": None}], odd
 
         assert data_of(exc)["attributes"] == {"kept": [1, {"a": None}]}
+
+    def test_an_attribute_that_is_too_much_is_left_out(self):
+        """It leaves its room to the others."""
+        exc = ValueError()
+        exc.huge, exc.kept = [0] * 1_000_000, "x"
+
+        assert data_of(exc)["attributes"] == {"kept": "x"}
 
     def test_long_texts_are_cut_in_the_middle(self):
         """Head and tail tell most."""

@@ -152,6 +152,17 @@ async def ignoring_cancel() -> None:
             continue
 
 
+async def giving_turns_in_clean_up() -> None:
+    try:
+        await asyncio.sleep(10)
+    finally:
+        for _ in range(20):
+            try:
+                await asyncio.sleep(0)
+            except BaseException:
+                continue
+
+
 async def failing_clean_up() -> None:
     try:
         await asyncio.sleep(10)
@@ -173,6 +184,7 @@ FLOWS = [
     queueing,
     generating,
     ignoring_cancel,
+    giving_turns_in_clean_up,
     failing_clean_up,
 ]
 
@@ -194,6 +206,7 @@ def test_a_dropped_flow_makes_no_noise(flow: Callable[[], Coroutine[Any, Any, An
         assert world.loop.unhandled == []
         assert world.loop.is_closed()
         assert not world.loop.is_running()
+        del world, task
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.__name__)
@@ -283,6 +296,8 @@ def test_clean_up_runs_in_the_flows_context_on_the_flows_loop() -> None:
         flow_of.set("flow")
         async with asyncio.TaskGroup() as group:
             group.create_task(child())
+            # One that has ended does not keep the others from being closed.
+            await group.create_task(asyncio.sleep(0))
             try:
                 async for _ in numbers():
                     pass

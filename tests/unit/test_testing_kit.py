@@ -1,4 +1,4 @@
-"""The testing kit: a clock that a test moves, an app in memory, crashes at named points, the pytest plugin."""
+"""The testing kit: a clock that a test moves, an app in memory, crashes at named points, a pytest plugin."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ def three_effects(journal: str) -> str:
 
 @step
 def write_line(journal: str, line: str) -> None:
-    with effect(), open(journal, "a", encoding="utf-8") as file:
+    with effect(), Path(journal).open("a", encoding="utf-8") as file:
         file.write(line + "\n")
 
 
@@ -347,15 +347,17 @@ def test_an_environment_without_a_crash_arms_none() -> None:
     assert CrashAt.arm_from_environment(memory_app(), {}) is None
 
 
-def test_a_crash_travels_through_the_environment(_disarmed: None) -> None:
+@pytest.mark.usefixtures("_disarmed")
+def test_a_crash_travels_through_the_environment() -> None:
     """From the test to its child."""
     crash = CrashAt("claim:before", nth=7)
 
     assert CrashAt.arm_from_environment(memory_app(), crash.environment()) == crash
 
 
+@pytest.mark.usefixtures("_disarmed")
 @pytest.mark.parametrize("text", ["commit:after*", "commit:after"])
-def test_the_first_time_need_not_be_named(_disarmed: None, text: str) -> None:
+def test_the_first_time_need_not_be_named(text: str) -> None:
     """A hand-written environment may say the point alone."""
     armed = CrashAt.arm_from_environment(memory_app(), {"PERSISTASAURUS_CRASH_AT": text})
 

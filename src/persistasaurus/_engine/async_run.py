@@ -350,9 +350,11 @@ class AsyncRun(Run):
                 operation.abandoned = True
                 return
             operation.abandoned = True
-        self.open.pop(operation.number, None)
         row = operation.row
-        if row is not None and (row[11] is not None or row[4] == CANCELLED):
+        if row is not None and row[11] is not None:
+            return  # its completion is still to come
+        self.open.pop(operation.number, None)
+        if row is not None and row[4] == CANCELLED:
             return
         if operation.kind == Kind.CHILD:
             cancel_child(self.engine, self, operation)

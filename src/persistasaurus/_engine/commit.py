@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from persistasaurus._engine.operation import RowParts
@@ -141,10 +142,12 @@ class Committer:
 
     def note_start(self, run: Run, number: int) -> None:
         """Write the start of a step in a while, unless it travels with something else before."""
-        first = not self._starts
-        self._starts.append((time.monotonic() + START_DELAY_S, run, number))
-        if first:
-            self.ring()
+        start = (time.monotonic() + START_DELAY_S, run, number)
+        self._starts.append(start)
+        # Asked afterwards: the writer may have emptied the queue just before, and wait without an end.
+        with suppress(IndexError):
+            if self._starts[0] is start:
+                self.ring()
 
     def is_idle(self) -> bool:
         """Whether nothing is queued or being written."""
@@ -175,18 +178,23 @@ class Committer:
                 return
 
     def _wait(self) -> None:
-        if self._queue:
-            return
-        if self._closing:
+        self._ask_for_starts()
+        if self._queue or self._closing:
             return
         if not self._starts or self._asked:
             self._bell.acquire()
             return
-        now = time.monotonic()
-        timeout = self._starts[0][0] - now
+        timeout = self._starts[0][0] - time.monotonic()
         if timeout > 0:
             self._bell.acquire(timeout=timeout)
-        elif self._starts[0][0] > self._late_until:
+
+    def _ask_for_starts(self) -> None:
+        """Forget the starts that have travelled, and ask to write the late ones; under load too."""
+        starts = self._starts
+        while starts and starts[0][2] not in starts[0][1].unwritten:
+            starts.popleft()
+        now = time.monotonic()
+        if starts and not self._asked and self._late_until < starts[0][0] <= now:
             self._asked = True
             self._after_turn(lambda: self._let_starts_go(now))
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from persistasaurus._engine.children import begin_child, on_child
 from persistasaurus._engine.delays import begin_timer
-from persistasaurus._engine.history import is_kept
+from persistasaurus._engine.retried import is_kept
 from persistasaurus._engine.signals import begin_wait, hand_out
 from persistasaurus._engine.steps import begin_step, complete_as_kept
 from persistasaurus._model import Kind

@@ -10,6 +10,7 @@ from persistasaurus._codec import check_size
 from persistasaurus._engine.commit import Progress
 from persistasaurus._engine.registry import display_name
 from persistasaurus._engine.results import Outcome
+from persistasaurus._engine.retried import pass_by_unasked
 from persistasaurus._engine.run import Halt, Run
 from persistasaurus._events import Happening
 from persistasaurus._failure import record_failure
@@ -85,7 +86,8 @@ def failing_steps(run: Run, error: BaseException) -> dict[int, int]:
         known = run.failures.get(id(one))
         if known is not None and known[0] is one:
             found[known[1]] = known[2]
-        todo += [one.__cause__, None if one.__suppress_context__ else one.__context__]
+        # The context counts also where `from None` hides it from the reader.
+        todo += [one.__cause__, one.__context__]
         if isinstance(one, BaseExceptionGroup):
             todo += cast("tuple[BaseException, ...]", one.exceptions)
     return dict(sorted(found.items()))
@@ -100,7 +102,7 @@ def _end(
             operation.abandoned = True
             engine.cancel_task(operation.task)
     if status != FAILED:
-        run.forget_unasked()
+        pass_by_unasked(run)
     report = Progress(run)
     checksum = outcome_checksum(run.flow_id, status, result, error)
     run.crashes = run.lost_claims = 0

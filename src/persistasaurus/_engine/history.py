@@ -11,8 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from persistasaurus._engine.operation import RowParts
-from persistasaurus._model import CANCELLED, COMPLETE, FAILED, PENDING, Kind
+from persistasaurus._model import FAILED, PENDING, Kind
 from persistasaurus._store.base import FlowRow, History, StepRow
 from persistasaurus._store.checksum import flow_checksum, outcome_checksum, step_checksum
 from persistasaurus.errors import DamagedRecordError, NonDeterminismError
@@ -24,8 +23,10 @@ AFTER_REOPENED = -1
 """Stored in `asked` of a step that was asked for after a failure that has since been reopened.
 
 It is no event any more. Where the flow asks for it again, it is given the outcome that the row keeps; where
-the flow now takes another way, such rows are forgotten instead of parking it.
+the flow now takes another way, such rows are passed by instead of parking it.
 """
+PASSED_BY = -2
+"""Stored in `asked` of a step that a retried flow did not ask for again; its number stays used up."""
 
 
 class Event(NamedTuple):
@@ -102,16 +103,6 @@ def damaged(flow_id: str, what: str) -> DamagedRecordError:
     )
 
 
-def is_kept(row: StepRow) -> bool:
-    """Whether a row keeps an outcome from before a retry, to be used where the flow asks for it again."""
-    return row[6] == AFTER_REOPENED and row[4] in (COMPLETE, FAILED)
-
-
-def is_asked_again(row: StepRow, kind: int, name_id: int) -> bool:
-    """Whether an operation is the one that a row from before a retry stands for; a delay starts over."""
-    return not differs(row, kind, name_id) and kind not in (Kind.SLEEP, Kind.TIMER)
-
-
 def differs(row: StepRow, kind: int, name_id: int) -> bool:
     """Whether a recorded step is another operation than the one that the code asks for."""
     return row[2] != kind or row[3] != name_id
@@ -155,19 +146,6 @@ def describe(kind: int, name: tuple[str, str]) -> str:
             return f"child flow {text}"
 
 
-def forgotten(row: StepRow) -> RowParts:
-    """Return the parts of a row that says nothing any more but that there once was a step."""
-    hollow = row._replace(
-        status=CANCELLED,
-        asked=AFTER_REOPENED,
-        ended_after_ms=None,
-        due_at_ms=None,
-        return_value=None,
-        error=None,
-    )
-    return tuple(hollow[:11]), tuple(hollow[12:16])
-
-
 class Reopened(NamedTuple):
     """What to rewrite so that a failed flow goes on at its failed steps."""
 
@@ -191,7 +169,7 @@ def reopen(replay: Replay, failed: Iterable[int], now_ms: int) -> Reopened:
     """Take the failed steps' completions out of the history and close the gaps.
 
     Nothing else is forgotten: what was asked for after the first of those failures is marked, so that it
-    is used where the flow still asks for it and forgotten where the flow now takes another way. A cancel
+    is used where the flow still asks for it and passed by where the flow now takes another way. A cancel
     counts as the failure of a flow that ended by it.
     """
     opened = {n for n in failed if n in replay.rows and replay.rows[n].status == FAILED}

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 log = logging.getLogger("persistasaurus.pool")
 
@@ -25,7 +26,8 @@ class Pool:
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
-        self._free = 0
+        self._idle = 0
+        self._mine = threading.local()
 
     @property
     def backlog(self) -> int:
@@ -35,22 +37,52 @@ class Pool:
     def submit(self, work: Work) -> None:
         """Have a thread call `work`, which handles its own errors."""
         with self._lock:
-            if self._free:
-                self._free -= 1
-            elif self._threads < self._size:
-                self._threads += 1
-                name = f"persistasaurus-{self._name}-{self._threads}"
-                threading.Thread(target=self._serve, name=name, daemon=True).start()
-        self._queue.put(work)
+            self._grow()
+            self._queue.put(work)
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Let another thread work while the caller, where it is one of the pool's, waits for something.
+
+        What it waits for may need a thread of this pool: a step that runs another flow, for instance.
+        """
+        if not getattr(self._mine, "here", False):
+            yield
+            return
+        with self._lock:
+            self._size += 1
+            if self._queue.qsize():
+                self._grow()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._size -= 1
 
     def close(self) -> None:
         """End the threads once what is queued is done; those that hang are left to the process."""
-        for _ in range(self._threads):
-            self._queue.put(None)
+        with self._lock:
+            for _ in range(self._threads):
+                self._queue.put(None)
+
+    def _grow(self) -> None:
+        if self._idle > self._queue.qsize() or self._threads >= self._size:
+            return
+        self._threads += 1
+        name = f"persistasaurus-{self._name}-{self._threads}"
+        threading.Thread(target=self._serve, name=name, daemon=True).start()
 
     def _serve(self) -> None:
+        self._mine.here = True
         while True:
+            with self._lock:
+                if self._threads > self._size:
+                    self._threads -= 1
+                    return
+                self._idle += 1
             work = self._queue.get()
+            with self._lock:
+                self._idle -= 1
             if work is None:
                 return
             try:
@@ -58,5 +90,3 @@ class Pool:
             except BaseException:  # a thread of the pool must outlive whatever it ran
                 log.exception("unexpected error in %s", threading.current_thread().name)
             del work
-            with self._lock:
-                self._free = min(self._free + 1, self._threads)

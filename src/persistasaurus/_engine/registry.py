@@ -137,9 +137,9 @@ def check_in_class(definition: Definition, marker: str) -> None:
     """Raise `NotMarkableError` where another decorator hides a method's mark from its class."""
     if definition.is_method and definition.owner is None:
         raise NotMarkableError(
-            f"The {marker} {definition.function.__qualname__!r} stands in a class that does not know it: another "
-            f"decorator, such as staticmethod or classmethod, hides it. Put @{marker} on top, on an ordinary "
-            "method or a module-level function."
+            f"The {marker} {definition.function.__qualname__!r} stands in a class that does not know it: "
+            f"another decorator, such as staticmethod or classmethod, hides it. Put @{marker} on top, on "
+            "an ordinary method or a module-level function."
         )
 
 

@@ -6,7 +6,6 @@ the flow. Both replay the recorded events first and then go on with those that a
 
 from __future__ import annotations
 
-import logging
 import threading
 from abc import abstractmethod
 from collections import deque
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from persistasaurus._engine import dispatch
+from persistasaurus._engine.attempts import is_settled
 from persistasaurus._engine.calls import Calls
 from persistasaurus._engine.commit import Progress
 from persistasaurus._engine.history import (
@@ -23,21 +23,19 @@ from persistasaurus._engine.history import (
     Replay,
     describe,
     differs,
-    forgotten,
-    is_asked_again,
     mismatch,
     not_asked,
 )
 from persistasaurus._engine.operation import Operation
 from persistasaurus._engine.recorded import decode_recorded
+from persistasaurus._engine.retried import is_asked_again, next_number, renumber, take_another_way
+from persistasaurus._engine.signals import note_taken
 from persistasaurus._model import PENDING, WAITING, Kind
 from persistasaurus._store.base import FlowRow, FlowUpdate, Mailbox, SignalRow
 
 if TYPE_CHECKING:
     from persistasaurus._engine.engine import Engine
     from persistasaurus._engine.registry import Definition, Target
-
-log = logging.getLogger("persistasaurus.flow")
 
 
 class Halt(BaseException):
@@ -80,13 +78,15 @@ class Run(Calls):
         self.now_ms = flow.created_at_ms
         self.rows = replay.rows
         self.recorded: deque[Event] = deque(replay.events)
-        self.last_recorded = max((n for n, row in replay.rows.items() if row[6] != AFTER_REOPENED), default=0)
+        self.last_recorded = max((n for n, row in replay.rows.items() if row[6] >= 0), default=0)
         self.open: dict[int, Operation] = {}
         self.frontier: list[Operation] = []
         self.unwritten: dict[int, Any] = {}
         """Rows of started steps that travel with the flow's next commit."""
         self.signals: list[SignalRow] = []
         self.taken: set[int] = set()
+        self.unclaimed: list[Operation] = []
+        """Waits whose signal came when the flow had just left them, oldest first."""
         self.pokes = flow.pokes
         self.crashes = flow.crashes
         self.lost_claims = flow.lost_claims
@@ -143,11 +143,11 @@ class Run(Calls):
         """Give the next operation its step number, and hold it against the log."""
         if self.halted is not None:
             raise self.halted if isinstance(self.halted, Halt) else Halt
-        self.number = number = self.number + 1
+        number = next_number(self)
         row = self.rows.get(number)
         if row is not None and row[6] == AFTER_REOPENED and not is_asked_again(row, kind, name_id):
-            self._takes_another_way(number)
-            row = None
+            number, row = take_another_way(self, number), None
+        self.number = number
         operation = Operation(number, kind, name_id, row, self.seen)
         if row is not None:
             if differs(row, kind, name_id):
@@ -162,8 +162,7 @@ class Run(Calls):
         row = operation.row
         if row is not None:
             if row[6] == AFTER_REOPENED and row[13] != operation.parameters:
-                self._takes_another_way(operation.number)
-                operation.forget()
+                renumber(self, operation)
             if row[11] is not None:
                 return
         if self.live:
@@ -176,19 +175,6 @@ class Run(Calls):
         recorded = describe(row.kind, self.engine.names.of(row.name_id))
         self.halted = mismatch(self.flow_id, row.step, recorded, describe(kind, name))
         raise Halt
-
-    def _takes_another_way(self, step: int) -> None:
-        """Forget what was recorded from `step` on before a retry: the flow asks for something else now."""
-        for number in [n for n in self.rows if n >= step]:
-            row = self.rows.pop(number)
-            if number > step:
-                with self.guard:
-                    self.unwritten[number] = forgotten(row)
-
-    def forget_unasked(self) -> None:
-        """Forget what was recorded before a retry and was not asked for any more by the flow's end."""
-        if any(number > self.number for number in self.rows):
-            self._takes_another_way(self.number + 1)
 
     # Showing completions to the flow.
 
@@ -206,6 +192,8 @@ class Run(Calls):
             return
         operation.done = True
         self.settle(operation)
+        if operation.kind == Kind.SIGNAL:
+            note_taken(self, operation)
 
     @abstractmethod
     def show_cancel(self) -> None:
@@ -234,7 +222,7 @@ class Run(Calls):
         """Halt the flow where its code has not asked for everything that the log holds."""
         if self.number >= self.last_recorded:
             return
-        missing = [n for n in self.rows if n > self.number and self.rows[n].asked != AFTER_REOPENED]
+        missing = [n for n in self.rows if n > self.number and self.rows[n].asked >= 0]
         if missing:
             self._not_asked(min(missing))
 
@@ -273,7 +261,8 @@ class Run(Calls):
             # Before its own rows, which are newer.
             report.rows[:0] = self.unwritten.values()
             self.unwritten.clear()
-        if report.update is None and (self.idle or self.lost_claims or (self.crashes and report.completes)):
+        crashed = self.crashes and report.completes
+        if report.update is None and (self.idle or crashed or (self.lost_claims and is_settled(self))):
             self.running(report)
         self.in_flight += 1
         self.engine.put(report)
@@ -288,9 +277,6 @@ class Run(Calls):
                 self.in_flight += 1
             report.rows.extend(self.unwritten.values())
             self.unwritten.clear()
-            if self.lost_claims and not self.finished:
-                # Every start is in it, so none counts the lost claims a second time.
-                self.running(report)
 
     def put_nothing(self, operation: Operation) -> None:
         """Note that an attempt has ended of which nothing is recorded."""
@@ -302,7 +288,8 @@ class Run(Calls):
 
     def running(self, report: Progress) -> None:
         """Have the write say that the flow runs, and what its crash counts are."""
-        self.lost_claims = 0
+        if self.lost_claims and is_settled(self):
+            self.lost_claims = 0
         if report.completes is not None:
             self.crashes = 0
         self.idle = False

@@ -46,8 +46,9 @@ def running_flow() -> Run | None:
             raise foreign_thread()
         if isinstance(_get_running_loop(), FlowLoop):
             raise WrongContextError(
-                "A durable operation was called in a flow, but in a context that is not the flow's: it would not be "
-                "recorded. Leave out `context=`, or give it a copy made in the flow by contextvars.copy_context()."
+                "A durable operation was called in a flow, but in a context that is not the flow's: it would "
+                "not be recorded. Leave out `context=`, or give it a copy that the flow has made by "
+                "contextvars.copy_context()."
             )
         return None
     # Every call of a step passes here, and this is faster than isinstance.

@@ -7,6 +7,7 @@ it is still pending. It may arrive before anyone waits, and before the flow exis
 from __future__ import annotations
 
 import builtins
+import json
 import logging
 from collections.abc import Generator
 from datetime import timedelta
@@ -164,7 +165,7 @@ def begin_wait(engine: Engine, run: Run, operation: Operation) -> None:
         engine.write_start(run, operation, WAITING)
     if not run.mail_read and run.mail is None:
         engine.read_mail(run)
-    elif run.signals:
+    if run.signals or run.unclaimed:
         hand_out(engine, run)
     if operation.due_at_ms is not None and not operation.commits:
         engine.timers.arm(operation.due_at_ms, run, operation)
@@ -172,6 +173,11 @@ def begin_wait(engine: Engine, run: Run, operation: Operation) -> None:
 
 def hand_out(engine: Engine, run: Run) -> None:
     """Give pending signals to the waits for them: oldest signal first, oldest wait first."""
+    for left in list(run.unclaimed):
+        operation = _waiting_for(run, left.arguments)
+        if operation is not None:
+            run.unclaimed.remove(left)
+            _pass_on(engine, run, left, operation)
     for signal in list(run.signals):
         operation = _waiting_for(run, signal.name)
         if operation is None:
@@ -185,15 +191,33 @@ def hand_out(engine: Engine, run: Run) -> None:
 
 
 def _waiting_for(run: Run, name: str) -> Operation | None:
-    for operation in run.open.values():
-        if (
-            operation.waits
-            and not operation.commits
-            and not operation.abandoned
-            and operation.arguments == name
-        ):
-            return operation
-    return None
+    waits = [o for o in run.open.values() if o.waits and o.arguments == name]
+    if any(operation.abandoned and operation.commits for operation in waits):
+        return None  # that one's signal is about to be left over, and is older
+    return next((o for o in waits if not o.commits and not o.abandoned), None)
+
+
+def _pass_on(engine: Engine, run: Run, left: Operation, operation: Operation) -> None:
+    """Give a wait the signal that came too late for an earlier one; its row says from which step."""
+    what = f"The value of signal {left.arguments!r}"
+    text = left.codec.encode(left.value, what=what)
+    operation.value = operation.codec.decode(text, what=what)
+    operation.parameters = json.dumps({"from_step": left.number})
+    complete(engine, run, operation, COMPLETE, return_value=text)
+
+
+def note_taken(run: Run, operation: Operation) -> None:
+    """Keep the signal of a wait that the flow had left by then: the next wait of that name gets it."""
+    row = operation.row
+    parameters = row.parameters if row is not None and row.event is not None else operation.parameters
+    if parameters is not None:
+        step = json.loads(parameters)["from_step"]
+        run.unclaimed = [left for left in run.unclaimed if left.number != step]
+    if not operation.abandoned or operation.error is not None or run.halted is not None:
+        return
+    run.unclaimed.append(operation)
+    if run.live:
+        hand_out(run.engine, run)
 
 
 def _accept(engine: Engine, run: Run, operation: Operation, signal: SignalRow) -> None:

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from persistasaurus._codec import check_size
+from persistasaurus._engine.attempts import in_doubt, next_attempt
 from persistasaurus._engine.commit import Progress
 from persistasaurus._engine.recorded import decode_recorded
 from persistasaurus._engine.scope import StepScope, scope
@@ -89,14 +90,23 @@ def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
         report.then = lambda _: start_attempt(engine, run, operation)
         run.put(report)
         return
-    operation.attempt = _next_attempt(run, operation)
+    operation.attempt = next_attempt(run, operation)
     operation.row = None
     operation.due_at_ms = None
     operation.running = True
     with run.guard:
         run.active += 1
         run.unwritten[operation.number] = operation.parts(run.key)
+    if in_doubt(run, operation):
+        report = Progress(run)
+        report.then = lambda _: _run_attempt(engine, run, operation)
+        run.put(report)
+        return
     engine.committer.note_start(run, operation.number)
+    _run_attempt(engine, run, operation)
+
+
+def _run_attempt(engine: Engine, run: Run, operation: Operation) -> None:
     if engine.facts.observed:
         engine.facts.tell(Happening.STEP_STARTED, run, operation)
     if operation.definition.is_async:
@@ -105,17 +115,6 @@ def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
         _run_here(engine, run, operation)
     else:
         engine.step_pool.submit(lambda: _run_here(engine, run, operation))
-
-
-def _next_attempt(run: Run, operation: Operation) -> int:
-    """Count an attempt for each earlier claim that was lost while this step may have run."""
-    lost = run.lost_before if operation.asked <= run.replayed else 0
-    row = operation.row
-    if row is None:
-        return operation.attempt + 1 + (lost if operation.attempt == 0 else 0)
-    if row.attempts == 0 or row.due_at_ms is not None:
-        return row.attempts + 1 + lost
-    return row.attempts + max(1, lost)
 
 
 def _still_may(engine: Engine, run: Run, operation: Operation) -> bool:

@@ -17,6 +17,7 @@ from persistasaurus._engine import driving
 from persistasaurus._engine.children import ask_child, cancel_child
 from persistasaurus._engine.delays import take_due
 from persistasaurus._engine.history import Event
+from persistasaurus._engine.retried import next_number
 from persistasaurus._engine.run import Halt, Run
 from persistasaurus._engine.scope import foreign_thread, scope
 from persistasaurus._engine.signals import ask_resume, ask_signal
@@ -42,9 +43,7 @@ class SyncRun(Run):
     """One sync flow instance in memory."""
 
     _ident: int | None = None
-    _cancel_shown = False
-    _cancel_told = False
-    _cancel_due = False
+    _cancel_shown = _cancel_due = False
     _lingers = False
 
     def __init__(self, *given: Any) -> None:
@@ -157,10 +156,9 @@ class SyncRun(Run):
 
     def forget(self, operation: Operation) -> None:
         """Stop a timer or wait that the flow has left."""
-        if operation.done:
-            return
-        operation.abandoned = True
-        if operation.commits or (operation.row is not None and operation.row[11] is not None):
+        operation.abandoned = not operation.done
+        row = operation.row
+        if operation.done or operation.commits or (row is not None and row[11] is not None):
             return
         operation.due_at_ms = None
         if operation.started_at_ms:
@@ -242,11 +240,10 @@ class SyncRun(Run):
 
     def show_cancel(self) -> None:
         """Raise the cancel at the flow's next durable operation."""
-        self._cancel_due = self._cancel_told = True
+        self._cancel_due = True
 
     def _raise_cancel(self) -> None:
-        self._cancel_due = False
-        self._cancel_shown = True
+        self._cancel_due, self._cancel_shown = False, True
         self._cancel_error = FlowCancelled(f"Flow {self.flow_id!r} was cancelled.")
         for operation in list(self.open.values()):
             if operation.kind == Kind.CHILD and self.live:
@@ -304,10 +301,10 @@ class SyncRun(Run):
 
     def _cancel_comes_first(self) -> bool:
         """Whether the cancel is told before the next operation: it is on its way, or was so live."""
-        if self._cancel_told or not self.cancel_sent or self.live:
-            return self.cancel_sent and not self._cancel_told
-        row = self.rows.get(self.number + 1)
-        return row is None or row.asked >= (self.flow.cancel_event or 0)
+        if not self.cancel_sent or self._cancel_due or self._cancel_shown:
+            return False
+        row = self.rows.get(next_number(self))
+        return self.live or row is None or row.asked >= (self.flow.cancel_event or 0)
 
     def call_step(self, definition: StepDefinition, instance: Any, args: Any, kwargs: Any) -> Any:
         """Run a step in the flow's thread, or return what it has recorded."""

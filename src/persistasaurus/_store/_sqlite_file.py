@@ -23,7 +23,6 @@ from persistasaurus._store import migrate
 from persistasaurus._store._sqlite_errors import BUSY, explained
 from persistasaurus._store._sqlite_guard import Guard, guard_of
 from persistasaurus._store._sqlite_open import (
-    BUSY_TIMEOUT_MS,
     MEMORY,
     Durability,
     check_library,
@@ -60,7 +59,7 @@ class SqliteFile:
         self._watcher: apsw.Connection | None = None
         self._commits = 0
         self._guard: Guard | None = None
-        self._files: list[Path] = []
+        self._files: list[str] = []
         self._inodes: list[tuple[int, int]] = []
         self._wal_tried_bytes = 0
         self._unusable = "is not open. Enter the app first, or call open()"
@@ -86,7 +85,7 @@ class SqliteFile:
                     self._watcher = failed.enter_context(closing(self._connect(writing=False)))
                     self._guard.hold()
                 failed.pop_all()
-        self._files = [] if self.path == MEMORY else [Path(self.path + each) for each in ("", "-wal", "-shm")]
+        self._files = [] if self.path == MEMORY else [self.path + each for each in ("", "-wal", "-shm")]
         self._inodes = [(found.st_dev, found.st_ino) for found in self._stats()]
         self._readers = queue.LifoQueue()
         for _ in range(READERS):
@@ -148,20 +147,15 @@ class SqliteFile:
             with self._writing() as connection:
                 return act(connection)
         self._check_usable()
-        readers, kept = self._readers, None
+        readers = self._readers
         reader = readers.get()
         try:
             self._check_usable()
             with explained(self.path):
                 reader = used = reader or self._connect(writing=False)
-                answer = self._patiently(lambda: act(used))
-            kept = reader
-            return answer
+                return self._patiently(lambda: act(used))
         finally:
-            # A statement that was left halfway would hold its snapshot, and the log could not be cut.
-            if reader is not None and kept is None:
-                reader.close(force=True)
-            readers.put(kept)
+            readers.put(reader)
 
     def changes(self) -> int:
         """Return a number that differs once any connection of any process has committed."""
@@ -240,18 +234,23 @@ class SqliteFile:
         if size <= WAL_LIMIT_BYTES:
             self._wal_tried_bytes = 0
             return
-        # A reader that stays keeps the log from being cut: ask again only once it has grown by a quarter.
+        # A reader of another process that stays keeps the log from being cut: ask again only once it has
+        # grown by a quarter. Our own finish first: with enough of them there would never be none.
         if size < self._wal_tried_bytes * 1.25:
             return
         self._wal_tried_bytes = size
-        writer.set_busy_timeout(20)
-        with suppress(*BUSY):
-            writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        writer.set_busy_timeout(BUSY_TIMEOUT_MS)
+        readers = [self._readers.get() for _ in range(READERS)]
+        try:
+            with suppress(*BUSY):
+                writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        finally:
+            for reader in readers:
+                self._readers.put(reader)
 
     def _stats(self) -> list[os.stat_result]:
         try:
-            return [file.stat() for file in self._files]
+            # With every commit; Path.stat() takes several times as long.
+            return [os.stat(file) for file in self._files]  # noqa: PTH116
         except OSError:
             return []
 

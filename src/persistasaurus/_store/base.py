@@ -336,8 +336,8 @@ class Store(Protocol):
     ) -> bool:
         """Make a failed or parked flow due again with these rows rewritten and those steps dropped.
 
-        Clears its result, error, reason and crash counts, and the cancel of one that has ended; false
-        where its status is another by now.
+        Clears its result, error, reason and `crashes` (not `lost_claims`: its steps may have run), and the
+        cancel of one that has ended; false where its status is another by now.
         """
         ...
 

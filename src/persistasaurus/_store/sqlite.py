@@ -204,7 +204,7 @@ def _reopen(
         """
         UPDATE flow SET
             status = 0, updated_at_ms = ?, due_at_ms = ?, result = NULL, error = NULL, reason = NULL,
-            outcome_checksum = NULL, idle = 0, crashes = 0, lost_claims = 0,
+            outcome_checksum = NULL, idle = 0, crashes = 0,
             cancel_requested_at_ms = CASE WHEN status = 5 THEN cancel_requested_at_ms END,
             cancel_event = CASE WHEN status = 5 THEN cancel_event END,
             cancel_event_at_ms = CASE WHEN status = 5 THEN cancel_event_at_ms END
