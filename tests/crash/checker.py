@@ -65,6 +65,7 @@ def check(reports: Sequence[Report], recorded: Recorded, *, ended: bool = True) 
         *_acknowledged(reports, recorded),
         *_sent(reports, recorded),
         *_orphans(recorded),
+        *_events(recorded),
     ]
     return [*found, *_everything_ended(recorded)] if ended else found
 
@@ -73,7 +74,7 @@ def explained(violations: Sequence[str], reports: Sequence[Report]) -> str:
     """Return the violations, and all that was reported of the flow of the first."""
     flows = {report["flow"] for report in reports if "flow" in report}
     involved = max((flow for flow in flows if flow in violations[0]), key=len, default=None)
-    told = [str(report) for report in reports if report.get("flow") == involved or report["what"] == "finished"]
+    told = [str(report) for report in reports if report.get("flow", involved) == involved]
     return "\n".join([*violations[:20], "What was reported:", *told])
 
 
@@ -133,12 +134,16 @@ def _acknowledged(reports: Sequence[Report], recorded: Recorded) -> Violations:
         if report["what"] not in ("started", "result"):
             continue
         row = recorded.by_step.get((report["flow"], 0))
-        if row is None:
-            yield f"{report} was acknowledged, and the flow is not there"
-        elif "value" in report and (row["status"], row["return_value"]) != ("COMPLETE", _text(report["value"])):
+        if row is None or not _is_recorded(report, row):
             yield f"{report} was acknowledged, recorded is {row}"
-        elif "error" in report and report["error"][1] not in (row["error"] or ""):
-            yield f"{report} was acknowledged, recorded is {row}"
+
+
+def _is_recorded(report: Report, row: Report) -> bool:
+    if "error" in report:
+        return row["status"] == "FAILED" and report["error"][1] in row["error"]
+    if "value" in report:
+        return (row["status"], row["return_value"]) == ("COMPLETE", _text(report["value"]))
+    return True
 
 
 def _text(value: Any) -> str:
@@ -168,27 +173,34 @@ def _sent(reports: Sequence[Report], recorded: Recorded) -> Violations:
 
 def _consumed(recorded: Recorded, flow_id: str) -> list[str]:
     rows = [row for row in recorded.log if row["flow_id"] == flow_id and row["step"]]
-    values = [json.loads(row["return_value"]) for row in rows if row["method_name"] == "news" and row["return_value"]]
-    resumed = [row for row in rows if row["method_name"].endswith("confirm") and row["parameters"]]
-    return [*values, *(json.loads(row["parameters"])["name"] for row in resumed)]
+    signals = [row["return_value"] for row in rows if row["method_name"] == "news" and row["return_value"]]
+    resumed = [
+        row["parameters"] for row in rows if row["method_name"].endswith("confirm") and row["parameters"]
+    ]
+    return [*map(json.loads, signals), *(json.loads(text)["name"] for text in resumed)]
 
 
 def _orphans(recorded: Recorded) -> Violations:
-    """No step without its flow, no owned flow without its worker, no gap in a flow's events."""
-    flows = {row["flow_key"]: row for row in recorded.flows}
+    """No step without its flow, no owned flow without its worker, no child without its parent."""
+    flows = {row["flow_key"] for row in recorded.flows}
     workers = {row["worker_id"] for row in recorded.workers}
-    events: dict[int, list[int]] = defaultdict(list)
     for step in recorded.steps:
         if step["flow_key"] not in flows:
             yield f"a step without its flow: {step}"
-        elif step["event"] is not None:
-            events[step["flow_key"]].append(step["event"])
-    for flow in flows.values():
-        if flow["owner"] is not None and flow["owner"] not in workers:
+    for flow in recorded.flows:
+        if flow["owner"] not in {None, *workers}:
             yield f"owned by a worker that is not there: {flow}"
-        parent = flow["parent_key"]
-        if parent is not None and parent not in flows:
+        if flow["parent_key"] not in {None, *flows}:
             yield f"a child without its parent: {flow}"
+
+
+def _events(recorded: Recorded) -> Violations:
+    """The events of a flow are numbered from 1 without gaps or doubles; a cancel takes one too."""
+    flows = {row["flow_key"]: row for row in recorded.flows}
+    events: dict[int, list[int]] = defaultdict(list)
+    for step in recorded.steps:
+        if step["event"] is not None:
+            events[step["flow_key"]].append(step["event"])
     for key, numbers in events.items():
         if sorted(numbers) != list(range(1, len(numbers) + 1)) and flows[key]["cancel_event"] is None:
             yield f"gaps or doubles in the events of {flows[key]['flow_id']}: {sorted(numbers)}"

@@ -128,6 +128,11 @@ async def async_sleeps(ms: int) -> list[str]:
 
 
 @flow
+def delays(ms: int) -> list[str]:
+    return [saw(delayed(ms)) for _ in range(5)]
+
+
+@flow
 def listens(ms: int) -> list[str]:
     seen = []
     for _ in range(SIGNALS):

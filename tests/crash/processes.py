@@ -36,6 +36,8 @@ class Process:
         until = time.monotonic() + timeout
         while self.poll() is None:
             if time.monotonic() > until:
+                self.send(signal.SIGUSR1)  # it prints where its threads are
+                time.sleep(0.5)
                 self.kill()
                 raise AssertionError(f"process {self.serial} has not ended within {timeout} s")
             time.sleep(0.002)
@@ -47,10 +49,20 @@ class Process:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def stop(self) -> None:
+        """Stop it, and wait until the last of its threads stands still."""
+        self.send(signal.SIGSTOP)
+        while any(_state(task) != "T" for task in Path(f"/proc/{self.pid}/task").iterdir()):
+            time.sleep(0.001)
+
     def kill(self) -> int:
         """Kill it as the kernel does when memory is out, and wait until it is gone."""
         self.send(signal.SIGKILL)
         return self.wait()
+
+
+def _state(task: Path) -> str:
+    return (task / "stat").read_text("utf-8").rpartition(")")[2].split()[0]
 
 
 class Zygote:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import random
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +16,7 @@ from flows import KINDS, RESUMED, SIGNALS, news
 from reporting import begin, report, serial
 
 from persistasaurus import FlowHandle, Persistasaurus
+from persistasaurus._engine import attempts, steps
 from persistasaurus.testing import CrashAt
 
 Plan = dict[str, list[Any]]
@@ -22,8 +25,9 @@ Plan = dict[str, list[Any]]
 
 def run(serial: int, entry: str, arguments: dict[str, Any]) -> None:
     begin(serial)
+    faulthandler.register(signal.SIGUSR1)
     logging.getLogger("persistasaurus.flow").setLevel(logging.ERROR)  # some are meant to fail
-    entries = {"mark": mark, "soak": soak, "async_soak": async_soak}
+    entries = {"mark": mark, "soak": soak, "async_soak": async_soak, "forgetful_soak": forgetful_soak}
     chosen = entries.get(entry) or getattr(stories, entry)
     chosen(**arguments)
 
@@ -82,6 +86,12 @@ def async_soak(db: str, plan: Plan, crash: list[Any] | None = None, lease: float
         report("finished")
 
     asyncio.run(main())
+
+
+def forgetful_soak(**arguments: Any) -> None:
+    """The same without the count of lost claims: what the checker must find."""
+    attempts.in_doubt = steps.in_doubt = lambda *_: False
+    soak(**arguments)
 
 
 def _app(db: str, crash: list[Any] | None, lease: float) -> Persistasaurus:

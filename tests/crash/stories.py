@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flows import KINDS, async_sequence, news, sequence
+from flows import KINDS, async_sequence, delays, news, sequence
 from reporting import report, report_effect, report_end, saw
 
 from persistasaurus import FlowConflict, FlowParked, Persistasaurus, current, flow, sleep, step
+from persistasaurus._engine.worker import Worker
 
 
 class Hello:
@@ -67,13 +68,15 @@ def racers(db: str, count: int, ms: int, go: str) -> None:
     asyncio.run(main())
 
 
-def drive(db: str, lease: float, flow_ids: list[str], ms: int) -> None:
-    """Start flows of short steps and see them through, with a short lease."""
+def drive(db: str, lease: float, flow_ids: list[str], ms: int, *, weak: bool = False) -> None:
+    """Start flows of short steps and see them through, with a short lease; `weak` is without its deadline."""
+    if weak:
+        Worker.holds_lease = lambda _: True  # type: ignore[method-assign]
     with Persistasaurus(db, lease=lease, drain=0.2) as app:
         report("ready")
         handles = []
         for number, flow_id in enumerate(flow_ids):
-            chosen = (sequence, async_sequence)[number % 2]
+            chosen = (sequence, async_sequence, delays)[number % 3]
             handles.append(app.start(chosen.options(flow_id=flow_id), ms))
             report("started", flow=flow_id)
         for handle in handles:
@@ -138,25 +141,29 @@ async def async_patient(seconds: float) -> list[str]:
     return [saw(await async_long(seconds)), saw(await async_long(0.0))]
 
 
-PATIENT: dict[str, Callable[..., Any]] = {"patient": patient, "async_patient": async_patient}
+PATIENT: dict[str, Any] = {"patient": patient, "async_patient": async_patient}
 
 
-def start_patient(db: str, kind: str, seconds: float, drain: float = 10, flow_id: str | None = "long") -> None:
+def stand_by(db: str) -> None:
+    """Drive what others leave behind; leave in good order at SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with Persistasaurus(db):
+        report("ready")
+        signal.pause()
+
+
+def start_patient(db: str, kind: str, seconds: float, drain: float = 10) -> None:
     """Run a flow with a long step; leave in good order at SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with Persistasaurus(db, drain=drain) as app:
-        report("ready")
-        if flow_id is None:
-            signal.pause()
-            return
-        handle = app.start(PATIENT[kind].options(flow_id=flow_id), seconds)  # type: ignore[attr-defined]
-        report("result", flow=flow_id, value=handle.result())
+        handle = app.start(PATIENT[kind].options(flow_id="long"), seconds)
+        report("result", flow="long", value=handle.result())
 
 
 def twins(db: str, kind: str) -> None:
     """Two apps in one process on one file: what the first one drives is none of the second one's."""
     with Persistasaurus(db) as first:
-        handle = first.start(PATIENT[kind].options(flow_id="long"), 0.6)  # type: ignore[attr-defined]
+        handle = first.start(PATIENT[kind].options(flow_id="long"), 0.6)
         with Persistasaurus(db) as second:
             time.sleep(0.3)
             report("result", flow="long", value=second.handle("long").result(timeout=20))

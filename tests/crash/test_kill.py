@@ -13,10 +13,24 @@ import pytest
 from tests.crash.checker import Recorded, changed, check, explained
 from tests.crash.processes import Process, Zygote
 
-KINDS = (
-    *("sequence", "async_sequence", "submits", "gathers", "sleeps", "async_sleeps", "listens", "async_listens"),
-    *("confirms", "async_confirms", "retries", "async_retries", "catches", "fails", "parent", "async_parent"),
-)
+KINDS = [
+    "sequence",
+    "async_sequence",
+    "submits",
+    "gathers",
+    "sleeps",
+    "async_sleeps",
+    "listens",
+    "async_listens",
+    "confirms",
+    "async_confirms",
+    "retries",
+    "async_retries",
+    "catches",
+    "fails",
+    "parent",
+    "async_parent",
+]
 KILLS = 150
 SOAK_MINUTES = float(os.environ.get("PERSISTASAURUS_SOAK_MINUTES", "0"))
 FLOWS = 64
@@ -41,7 +55,9 @@ def _kill_until_all_have_ended(zygote: Zygote, db: Path, seed: str) -> int:
     print(f"seed {seed}")
     rng = random.Random(seed)
     zygote.fresh()
-    plan = {f"{KINDS[n % len(KINDS)]}-{n}": [KINDS[n % len(KINDS)], rng.randint(0, 20), 0] for n in range(FLOWS)}
+    plan = {
+        f"{kind}-{n}": [kind, rng.randint(0, 20), 0] for n in range(FLOWS // len(KINDS)) for kind in KINDS
+    }
     final: dict[tuple[str, int], str] = {}
     violations: list[str] = []
     kills = 0

@@ -1,4 +1,4 @@
-"""Forks the processes that the crash tests kill: everything is imported once, so that a start takes milliseconds.
+"""Forks the processes that the crash tests kill; all is imported once, so that a start takes milliseconds.
 
 It is started as a script, before any thread exists. It reads a command a line from its input: the serial
 number, entry and arguments of a process to fork, answered by its pid; or the pid of one to wait for,

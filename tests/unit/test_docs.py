@@ -6,10 +6,10 @@ A block that is only a piece of something is marked "```python fragment" and is 
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -25,28 +25,24 @@ def blocks(page: Path) -> Iterator[tuple[int, bool, str]]:
         yield text.count("\n", 0, found.start(2)), found[1] is None, found[2]
 
 
-@pytest.fixture
-def program(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
-    """A module to run a page in, known by its name as modules are."""
-    module = ModuleType("page_of_the_documentation")
-    sys.modules[module.__name__] = module
-    yield module
-    del sys.modules[module.__name__]
-
-
 @pytest.mark.real_time
 @pytest.mark.parametrize("page", [pytest.param(page, id=page.name) for page in PAGES])
-def test_the_python_of_a_page_runs(
-    page: Path, program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In an empty folder, where a page may leave its databases."""
-    monkeypatch.chdir(tmp_path)
-
+def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+    """In a process of its own, as a reader would run it, and an empty folder for its databases."""
+    lines: list[str] = []
     for line, complete, code in blocks(page):
         # Empty lines in front, so that a traceback names the line of the page.
-        compiled = compile("\n" * line + code, str(page), "exec", dont_inherit=True)
+        lines += [""] * (line - len(lines))
+        compile(code, str(page), "exec", dont_inherit=True)
         if complete:
-            exec(compiled, vars(program))
+            lines += code.splitlines()
+    program = tmp_path / f"{page.stem}.py"
+    program.write_text("\n".join(lines), "utf-8")
+
+    command = [sys.executable, program]
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert finished.returncode == 0, finished.stderr
 
 
 def test_blocks_are_found() -> None:
