@@ -277,7 +277,7 @@ class Persistasaurus:
                     f"The flow id {new.flow_id!r} belongs to an instance {what}. An id names one flow with "
                     "one input for ever: use another id, or start it with the same input."
                 )
-        return FlowHandle(self, new.flow_id, target.definition.result)
+        return FlowHandle(self, new.flow_id, codec=target.definition.result, key=started.flow_key)
 
     @overload
     def get_flow(

@@ -55,11 +55,14 @@ _REASONS = (NonDeterminismError, SerializationError, DamagedRecordError, FlowPar
 class FlowHandle(Generic[T]):
     """One flow instance, by its id. Making a handle checks nothing and costs nothing."""
 
-    __slots__ = ("_app", "_codec", "flow_id")
+    __slots__ = ("_app", "_codec", "_key", "flow_id")
 
-    def __init__(self, app: Persistasaurus, flow_id: str, codec: Any = None) -> None:
+    def __init__(
+        self, app: Persistasaurus, flow_id: str, *, codec: Any = None, key: int | None = None
+    ) -> None:
         self._app = app
         self._codec = codec
+        self._key = key
         self.flow_id = flow_id
 
     def __repr__(self) -> str:
@@ -81,7 +84,7 @@ class FlowHandle(Generic[T]):
         """
         timeout_ms = None if timeout is None else to_ms(timeout, "the timeout of result()")
         engine = self._app._engine_here("handle.result()", cure="await handle")
-        future, outcome = self._wait()
+        future, outcome = self._wait_here() or self._wait()
         if outcome is None:
             try:
                 # A lock's wait has an end of its own, some 292 years.
@@ -98,7 +101,7 @@ class FlowHandle(Generic[T]):
         """Like `result`, for async code."""
         timeout_ms = None if timeout is None else to_ms(timeout, "the timeout of result()")
         engine = self._app._engine_here("await handle")
-        future, outcome = await asyncio.to_thread(self._wait)
+        future, outcome = self._wait_here() or await asyncio.to_thread(self._wait)
         if outcome is None:
             try:
                 async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
@@ -116,6 +119,18 @@ class FlowHandle(Generic[T]):
         return TimeoutError(
             f"Flow {self.flow_id!r} has not ended within {timeout}. It goes on; ask again later."
         )
+
+    def _wait_here(self) -> tuple[Future[Outcome], Outcome | None] | None:
+        """Begin to wait for a flow that this process drives, which will tell; None where it does not."""
+        engine = self._app._engine_here("handle.result()")
+        if self._key is None:
+            return None
+        future = engine.results.wait(self.flow_id)
+        run = engine.runs.get(self._key)
+        if run is not None and not run.finished:
+            return future, None
+        engine.results.forget(self.flow_id, future)
+        return None
 
     def _wait(self) -> tuple[Future[Outcome], Outcome | None]:
         """Begin to wait, then look: what ends between the two is not missed."""

@@ -21,7 +21,7 @@ both_colours = pytest.mark.parametrize("kind", ["patient", "async_patient"])
 
 
 def test_a_failed_flow_goes_on_at_its_third_step_in_the_next_process(zygote: Zygote, tmp_path: Path) -> None:
-    """The story of the Java README: the third of five steps fails with "Uh oh", none before it is repeated."""
+    """The Java README's story: the third of five steps fails with "Uh oh", none before it is repeated."""
     db = str(tmp_path / "hello.db")
 
     first = zygote.start("hello", db=db, broken=True)

@@ -1099,7 +1099,7 @@ def test_a_prefix_is_taken_literally(store: Store, me: int, prefix: str) -> None
 
 
 def test_reopen_makes_a_failed_flow_due_with_its_steps_rewritten(store: Store, me: int) -> None:
-    """Result, error, reason and crashes are cleared, not the attempts lost; some steps go, others are pending again."""
+    """The outcome and the crashes are cleared, not the attempts lost; some steps go, others are pending."""
     key = start_one(store, me)
     store.commit(
         Batch(

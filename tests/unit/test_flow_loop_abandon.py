@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.flow_loop_suspended import FLOWS, fail, later, not_started, sleeping
 from tests.unit.flow_loop_world import World
 
 flow_of = contextvars.ContextVar("flow_of", default="none")
@@ -54,139 +55,6 @@ def _drop(flow: Callable[[], Coroutine[Any, Any, Any]]) -> World:
         world.start(flow())
         world.loop.abandon()
     return world
-
-
-async def _later(delay: float = 1, result: object = None) -> object:
-    await asyncio.sleep(delay)
-    if isinstance(result, Exception):
-        raise result
-    return result
-
-
-async def _fail() -> None:
-    raise ValueError("nobody looks at this")
-
-
-async def sleeping() -> None:
-    await asyncio.sleep(1000)
-
-
-async def gathering() -> None:
-    await asyncio.gather(_later(1), _later(2), asyncio.gather(_later(3), _later(4)))
-
-
-async def grouped() -> None:
-    async with asyncio.timeout(100), asyncio.TaskGroup() as group:
-        group.create_task(_later(10))
-        await group.create_task(_later(10))
-
-
-async def background() -> None:
-    task = asyncio.create_task(_later(10))
-    await asyncio.shield(task)
-
-
-async def failed_child() -> None:
-    child = asyncio.create_task(_fail())
-    await asyncio.sleep(10)
-    await child
-
-
-async def failed_future() -> None:
-    future = asyncio.get_running_loop().create_future()
-    future.set_exception(ValueError("nobody looks at this"))
-    await asyncio.sleep(10)
-    await future
-
-
-async def not_started() -> None:
-    await asyncio.sleep(1)
-    asyncio.create_task(_later()).add_done_callback(print)
-    await asyncio.sleep(1)
-
-
-async def not_awaited_yet() -> None:
-    calls = {"list": [_later(), _later()], "one": _later()}
-    await asyncio.sleep(10)
-    await asyncio.gather(*calls["list"], calls["one"])
-
-
-async def not_awaited_deep_inside() -> None:
-    async def inner(calls: tuple[Any, ...]) -> None:
-        await asyncio.sleep(10)
-        await asyncio.gather(*calls)
-
-    await inner((_later(), _later()))
-
-
-async def completing() -> None:
-    for one in asyncio.as_completed([_later(1), _later(2), _later(3)], timeout=9):
-        await one
-
-
-async def queueing() -> None:
-    queue: asyncio.Queue[int] = asyncio.Queue()
-    lock, condition = asyncio.Lock(), asyncio.Condition()
-    async with lock, condition:
-        await asyncio.wait_for(asyncio.wait([asyncio.ensure_future(queue.get())]), 10)
-
-
-async def generating() -> None:
-    async def numbers() -> Any:
-        try:
-            for number in range(9):
-                yield await asyncio.create_task(_later(1, number))
-        finally:
-            await asyncio.sleep(1)
-
-    async for _ in numbers():
-        async for _ in numbers():
-            break
-
-
-async def ignoring_cancel() -> None:
-    for _ in range(20):
-        try:
-            await asyncio.sleep(10)
-        except BaseException:
-            continue
-
-
-async def giving_turns_in_clean_up() -> None:
-    try:
-        await asyncio.sleep(10)
-    finally:
-        for _ in range(20):
-            try:
-                await asyncio.sleep(0)
-            except BaseException:
-                continue
-
-
-async def failing_clean_up() -> None:
-    try:
-        await asyncio.sleep(10)
-    finally:
-        raise ValueError("clean-up")
-
-
-FLOWS = [
-    sleeping,
-    gathering,
-    grouped,
-    background,
-    failed_child,
-    failed_future,
-    not_started,
-    not_awaited_yet,
-    not_awaited_deep_inside,
-    completing,
-    queueing,
-    generating,
-    ignoring_cancel,
-    giving_turns_in_clean_up,
-    failing_clean_up,
-]
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.__name__)
@@ -262,7 +130,7 @@ def test_clean_up_that_awaits_ends_there() -> None:
 def test_a_closed_loop_takes_nothing_on(ask: str) -> None:
     """`GeneratorExit` passes `except Exception`, and Python takes it as the end of a closed coroutine."""
     loop = _drop(sleeping).loop
-    coroutine = _later()
+    coroutine = later()
     arguments: dict[str, tuple[Any, ...]] = {
         "create_future": (),
         "create_task": (coroutine,),
@@ -352,9 +220,9 @@ def test_memory_comes_back_without_the_garbage_collector() -> None:
 
     async def flow() -> None:
         big = Big()
-        tasks = [asyncio.create_task(_later(10)) for _ in range(3)]
+        tasks = [asyncio.create_task(later(10)) for _ in range(3)]
         held.extend(map(weakref.ref, [big, *tasks]))
-        await asyncio.wait([asyncio.gather(*tasks), asyncio.ensure_future(_later(10))])
+        await asyncio.wait([asyncio.gather(*tasks), asyncio.ensure_future(later(10))])
         del big
 
     gc.collect()
@@ -425,7 +293,7 @@ def test_failures_that_an_ended_flow_did_not_look_at_are_reported(caplog: pytest
     world = World()
 
     async def flow() -> asyncio.Task[None]:
-        children = [asyncio.create_task(_fail(), name="seen"), asyncio.create_task(_fail(), name="unseen")]
+        children = [asyncio.create_task(fail(), name="seen"), asyncio.create_task(fail(), name="unseen")]
         await asyncio.wait(children)
         assert children[0].exception() is not None
         return children[1]

@@ -14,7 +14,7 @@ import logging
 import math
 import sys
 from asyncio import events, tasks
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -113,7 +113,25 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
             RuntimeError: called from inside the flow.
             KeyboardInterrupt, SystemExit: one came up; what was ready after it is still ready.
         """
-        self._inside(self._run_all, deliveries)
+        if self._running:
+            raise RuntimeError("A flow's event loop was driven from inside the flow. Drive it from outside.")
+        host = _get_running_loop()
+        host_task = _swap_task(host, None) if _ONE_TASK_A_THREAD and host is not None else None
+        firstiter, finalizer = _get_hooks()
+        _set_hooks(self._generators.add, leave_unfinished)
+        _set_running_loop(self)
+        self._running = True
+        try:
+            self._run_ready()
+            for _ in deliveries:
+                self._run_ready()
+        finally:
+            self._completing = None
+            self._running = False
+            _set_running_loop(host)
+            _set_hooks(firstiter, finalizer)
+            if host_task is not None:
+                _swap_task(host, host_task)
 
     def advance_to(self, now: float) -> None:
         """Set the loop's time; an earlier one than the present is ignored."""
@@ -131,7 +149,9 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
         Raises:
             RuntimeError: called from inside the flow.
         """
-        self._inside(self._close)
+        if not self._running:
+            self._ready = []
+        self.drain(self._close())
 
     # What asyncio and the flow call.
 
@@ -276,11 +296,6 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
             raise ValueError("A flow was asked to wait for NaN seconds. Give a number.")
         return timer
 
-    def _run_all(self, deliveries: Iterable[object]) -> None:
-        self._run_ready()
-        for _ in deliveries:
-            self._run_ready()
-
     def _run_ready(self) -> None:
         while self._ready:
             batch = self._ready
@@ -309,7 +324,8 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
             {"message": f"Exception in callback {name}", "exception": error, "handle": handle}
         )
 
-    def _close(self) -> None:
+    def _close(self) -> Iterator[None]:
+        """Close everything, as the one delivery that a dropped flow still gets."""
         if self._main is not None and self._main.done():
             self._report_failures()
         self.__class__ = _AbandonedLoop
@@ -331,6 +347,7 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
         for generator in self._generators.drop():
             if context is not None:
                 close_generator(generator, context)
+        yield
 
     def _report_failures(self) -> None:
         """Report what failed in a flow that has ended; in one that goes on, someone may yet look at it."""
@@ -338,25 +355,6 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
             if task.done() and task._log_traceback:
                 message = "Task exception was never retrieved"
                 self.call_exception_handler({"message": message, "exception": task.exception(), "task": task})
-
-    def _inside(self, work: Callable[..., None], *args: Any) -> None:
-        if self._running:
-            raise RuntimeError("A flow's event loop was driven from inside the flow. Drive it from outside.")
-        host = _get_running_loop()
-        host_task = _swap_task(host, None) if _ONE_TASK_A_THREAD and host is not None else None
-        firstiter, finalizer = _get_hooks()
-        _set_hooks(self._generators.add, leave_unfinished)
-        _set_running_loop(self)
-        self._running = True
-        try:
-            work(*args)
-        finally:
-            self._completing = None
-            self._running = False
-            _set_running_loop(host)
-            _set_hooks(firstiter, finalizer)
-            if host_task is not None:
-                _swap_task(host, host_task)
 
 
 class _AbandonedLoop(FlowLoop):

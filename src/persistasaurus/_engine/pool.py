@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 log = logging.getLogger("persistasaurus.pool")
@@ -41,7 +41,7 @@ class Pool:
             self._queue.put(work)
 
     @contextmanager
-    def lent(self) -> Iterator[None]:
+    def lent(self) -> Generator[None]:
         """Let another thread work while the caller, where it is one of the pool's, waits for something.
 
         What it waits for may need a thread of this pool: a step that runs another flow, for instance.

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Container
 from concurrent.futures import Future
 from typing import NamedTuple
 
 from persistasaurus._model import PARKED, STATUS_BY_CODE
 from persistasaurus._store.base import FlowRow, Store
+
+ASKED_AT_ONCE = 200
+"""Bounds how long the worker looks for others' results before it claims flows again."""
 
 
 class Outcome(NamedTuple):
@@ -33,6 +37,8 @@ class Results:
         self._waiting: dict[str, list[Future[Outcome]]] = {}
         self._lock = threading.Lock()
         self._closed: BaseException | None = None
+        self.to_ask: list[str] = []
+        """Flow ids that nobody has looked at since the store last changed."""
 
     def wait(self, flow_id: str) -> Future[Outcome]:
         """Return a future that gets the flow's next outcome."""
@@ -63,9 +69,16 @@ class Results:
             if future.set_running_or_notify_cancel():
                 future.set_result(outcome)
 
-    def ask(self, store: Store, *, driven_here: set[str]) -> None:
-        """Look in the store for the outcomes of flows that other processes drive."""
-        for flow_id in [waited for waited in list(self._waiting) if waited not in driven_here]:
+    def note_change(self) -> None:
+        """Have everybody's flow looked at again: the store has changed."""
+        self.to_ask = list(self._waiting)
+
+    def ask(self, store: Store, *, driven_here: Container[str]) -> None:
+        """Look in the store for the outcomes of flows that other processes drive, some at each call."""
+        asked, self.to_ask = self.to_ask[:ASKED_AT_ONCE], self.to_ask[ASKED_AT_ONCE:]
+        for flow_id in asked:
+            if flow_id in driven_here or flow_id not in self._waiting:
+                continue
             row = store.find(flow_id)
             outcome = outcome_of(row) if row is not None else None
             if outcome is not None:
@@ -80,6 +93,3 @@ class Results:
         for future in futures:
             if future.set_running_or_notify_cancel():
                 future.set_exception(reason)
-
-    def __len__(self) -> int:
-        return len(self._waiting)

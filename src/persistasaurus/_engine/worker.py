@@ -170,7 +170,9 @@ class Worker:
         changes = engine.store.changes()
         changed = changes != self._seen_changes
         self._seen_changes = changes
-        if changed and len(engine.results):
+        if changed:
+            engine.results.note_change()
+        if engine.results.to_ask:
             engine.results.ask(engine.store, driven_here={run.flow_id for run in list(engine.runs.values())})
         due = self.next_due_ms is not None and self.next_due_ms <= engine.now_ms()
         if engine.settings.worker and (changed or due or self._look) and not engine.stopping:

@@ -55,6 +55,7 @@ class SqliteFile:
         self._lock = threading.Lock()
         self._writer: apsw.Connection | None = None
         self._readers: queue.LifoQueue[apsw.Connection | None] = queue.LifoQueue()
+        self._entry = threading.Lock()
         self._watch_lock = threading.Lock()
         self._watcher: apsw.Connection | None = None
         self._commits = 0
@@ -103,13 +104,11 @@ class SqliteFile:
                 return
             self._unusable = "is closed. Open it again, or use another app"
             _open_files.discard(self)
-            readers = [self._readers.get() for _ in range(READERS)]
-            # Whoever waits for a reader gets none, and sees that the store is closed.
-            for _ in range(READERS):
-                self._readers.put(None)
             with self._watch_lock:
                 watcher, self._watcher = self._watcher, None
             with explained(self.path), ExitStack() as undo:
+                # Whoever waits for a reader sees then that the store is closed.
+                readers = list(undo.enter_context(self._no_readers()))
                 if self._guard:
                     undo.enter_context(self._guard.lock)
                     undo.enter_context(self._guard.let_go())
@@ -148,7 +147,8 @@ class SqliteFile:
                 return act(connection)
         self._check_usable()
         readers = self._readers
-        reader = readers.get()
+        with self._entry:
+            reader = readers.get()
         try:
             self._check_usable()
             with explained(self.path):
@@ -182,6 +182,17 @@ class SqliteFile:
         self._unusable = (
             "was opened before fork() and belongs to the parent process. Open another app in the child"
         )
+
+    @contextmanager
+    def _no_readers(self) -> Generator[list[apsw.Connection | None], None, None]:
+        """Wait until nobody reads, and let nobody begin; gives the reading connections."""
+        with self._entry:
+            readers = [self._readers.get() for _ in range(READERS)]
+            try:
+                yield readers
+            finally:
+                for reader in readers:
+                    self._readers.put(reader)
 
     @contextmanager
     def _writing(self) -> Generator[apsw.Connection, None, None]:
@@ -239,13 +250,8 @@ class SqliteFile:
         if size < self._wal_tried_bytes * 1.25:
             return
         self._wal_tried_bytes = size
-        readers = [self._readers.get() for _ in range(READERS)]
-        try:
-            with suppress(*BUSY):
-                writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        finally:
-            for reader in readers:
-                self._readers.put(reader)
+        with self._no_readers(), suppress(*BUSY):
+            writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def _stats(self) -> list[os.stat_result]:
         try:
