@@ -84,7 +84,8 @@ class FlowHandle(Generic[T]):
         """
         timeout_ms = None if timeout is None else to_ms(timeout, "the timeout of result()")
         engine = self._app._engine_here("handle.result()", cure="await handle")
-        future, outcome = self._wait_here() or self._wait()
+        waited = self._wait_here()
+        future, outcome = waited if waited is not None else self._wait()
         if outcome is None:
             try:
                 # A lock's wait has an end of its own, some 292 years.
@@ -101,7 +102,8 @@ class FlowHandle(Generic[T]):
         """Like `result`, for async code."""
         timeout_ms = None if timeout is None else to_ms(timeout, "the timeout of result()")
         engine = self._app._engine_here("await handle")
-        future, outcome = self._wait_here() or await asyncio.to_thread(self._wait)
+        waited = self._wait_here()
+        future, outcome = waited if waited is not None else await asyncio.to_thread(self._wait)
         if outcome is None:
             try:
                 async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
