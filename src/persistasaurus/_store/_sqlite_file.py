@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import random
@@ -38,6 +39,8 @@ T = TypeVar("T")
 CHECKPOINT_PAGES = 1000
 # Past this the log is cut back to nothing as soon as no reader needs it.
 WAL_LIMIT_BYTES = 32 * 1024 * 1024
+WAL_CHECK_COMMITS = 8
+SETTLED_AFTER_MS = 100
 READERS = 4
 
 # A test's clock stands still; waiting for another process's lock takes real time.
@@ -62,6 +65,8 @@ class SqliteFile:
         self._guard: Guard | None = None
         self._files: list[str] = []
         self._inodes: list[tuple[int, int]] = []
+        self._place = ""
+        self._directory: tuple[int, int, int] | None = None
         self._wal_tried_bytes = 0
         self._unusable = "is not open. Enter the app first, or call open()"
         self._forked = False
@@ -87,7 +92,8 @@ class SqliteFile:
                     self._guard.hold()
                 failed.pop_all()
         self._files = [] if self.path == MEMORY else [self.path + each for each in ("", "-wal", "-shm")]
-        self._inodes = [(found.st_dev, found.st_ino) for found in self._stats()]
+        self._inodes = self._inodes_now()
+        self._place = str(Path(self.path).parent)
         self._readers = queue.LifoQueue()
         for _ in range(READERS):
             self._readers.put(None)
@@ -120,7 +126,9 @@ class SqliteFile:
 
     def write(self, act: Callable[[apsw.Connection], T]) -> T:
         """Run `act` in one write transaction; it is durable when this returns, and undone if it raises."""
-        with self._writing() as connection:
+        self._check_usable()
+        with self._lock, explained(self.path):
+            connection = self._usable_writer()
             # IMMEDIATE: a transaction that upgrades to write fails with SQLITE_BUSY_SNAPSHOT at once.
             self._patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
             with _undone_unless_committed(connection):
@@ -135,17 +143,19 @@ class SqliteFile:
         Each statement gives up the interpreter's lock, and getting it back beside a busy thread takes up
         to 5 ms: one statement instead of BEGIN, INSERT and COMMIT makes that a third.
         """
-        with self._writing() as connection:
+        self._check_usable()
+        with self._lock, explained(self.path):
+            connection = self._usable_writer()
             answer = self._patiently(lambda: act(connection))
             self._acknowledge(connection)
             return answer
 
     def read(self, act: Callable[[apsw.Connection], T]) -> T:
         """Run `act` on a reading connection; it fetches what it reads before it returns."""
-        if self.path == MEMORY:
-            with self._writing() as connection:
-                return act(connection)
         self._check_usable()
+        if self.path == MEMORY:
+            with self._lock, explained(self.path):
+                return act(self._usable_writer())
         readers = self._readers
         with self._entry:
             reader = readers.get()
@@ -174,7 +184,12 @@ class SqliteFile:
         A file that is deleted or replaced while it is open goes on taking commits that nobody finds again.
         """
         self._check_usable()
-        self._check_files(self._stats())
+        if self._inodes_now() != self._inodes:
+            raise StoreError(
+                f"The database file '{self.path}' or its log (-wal, -shm) was moved, deleted or replaced "
+                "while it was open: what is written now would be lost. Put the files back and start the "
+                "process again."
+            )
 
     def leave_to_parent(self) -> None:
         """Refuse to work in a forked child: SQLite's locks belong to the parent."""
@@ -194,26 +209,25 @@ class SqliteFile:
                 for reader in readers:
                     self._readers.put(reader)
 
-    @contextmanager
-    def _writing(self) -> Generator[apsw.Connection, None, None]:
+    def _usable_writer(self) -> apsw.Connection:
         self._check_usable()
-        with self._lock:
-            self._check_usable()
-            with explained(self.path):
-                yield cast("apsw.Connection", self._writer)
+        return cast("apsw.Connection", self._writer)
 
     def _check_usable(self) -> None:
+        # Before the lock too: in a forked child, a thread of the parent may hold it for ever.
         if self._unusable:
             raise StoreError(f"The database '{self.path}' {self._unusable}.")
 
     def _patiently(self, act: Callable[[], T]) -> T:
         """Repeat what found another process's lock, for as long as the busy timeout says."""
-        give_up_at = _REAL.steady() + self._busy_timeout_s
+        give_up_at = math.inf
         while True:
             try:
                 return act()
             except BUSY:
-                if _REAL.steady() >= give_up_at or self._unusable:
+                now = _REAL.steady()
+                give_up_at = min(give_up_at, now + self._busy_timeout_s)
+                if now >= give_up_at or self._unusable:
                     raise
             # SQLite itself has waited up to a second. Uneven pauses keep processes from moving in step.
             time.sleep(random.uniform(0.0005, 0.005))  # noqa: S311
@@ -236,12 +250,29 @@ class SqliteFile:
 
     def _acknowledge(self, writer: apsw.Connection) -> None:
         self._commits += 1
-        stats = self._stats()
-        self._check_files(stats)
-        if stats:
-            self._bound_wal(writer, stats[1].st_size)
+        if self.path == MEMORY:
+            return
+        self._check_directory()
+        if self._commits % WAL_CHECK_COMMITS == 0:
+            self._bound_wal(writer)
 
-    def _bound_wal(self, writer: apsw.Connection, size: int) -> None:
+    def _check_directory(self) -> None:
+        # One stat() instead of three, for each gives up the interpreter's lock: whatever takes one of the
+        # files away changes the time of the directory.
+        try:
+            found = os.stat(self._place)  # noqa: PTH116
+        except OSError:
+            self.check()
+            return
+        seen = (found.st_dev, found.st_ino, found.st_mtime_ns)
+        if seen != self._directory:
+            self.check()
+            # Two changes within one tick of the file system's clock show the same time.
+            settled = _REAL.now_ms() - found.st_mtime_ns // 1_000_000 > SETTLED_AFTER_MS
+            self._directory = seen if settled else None
+
+    def _bound_wal(self, writer: apsw.Connection) -> None:
+        size = os.stat(self._files[1]).st_size  # noqa: PTH116
         if size <= WAL_LIMIT_BYTES:
             self._wal_tried_bytes = 0
             return
@@ -253,20 +284,12 @@ class SqliteFile:
         with self._no_readers(), suppress(*BUSY):
             writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
-    def _stats(self) -> list[os.stat_result]:
+    def _inodes_now(self) -> list[tuple[int, int]]:
         try:
-            # With every commit; Path.stat() takes several times as long.
-            return [os.stat(file) for file in self._files]  # noqa: PTH116
+            found = [os.stat(file) for file in self._files]  # noqa: PTH116
         except OSError:
             return []
-
-    def _check_files(self, stats: list[os.stat_result]) -> None:
-        if [(found.st_dev, found.st_ino) for found in stats] != self._inodes:
-            raise StoreError(
-                f"The database file '{self.path}' or its log (-wal, -shm) was moved, deleted or replaced "
-                "while it was open: what is written now would be lost. Put the files back and start the "
-                "process again."
-            )
+        return [(each.st_dev, each.st_ino) for each in found]
 
 
 @contextmanager
