@@ -321,7 +321,8 @@ class AsyncRun(Run):
         )
 
     def _go(self, operation: Operation) -> Operation:
-        operation.future = self.loop.create_future()
+        # A plain future: the flow never sees it, so it is in no set and needs no number.
+        operation.future = asyncio.Future(loop=self.loop)
         self.ask_done(operation)
         return operation
 

@@ -11,7 +11,7 @@ from persistasaurus._engine.recorded import child_cancelled
 from persistasaurus._engine.steps import complete
 from persistasaurus._failure import rebuild_failure
 from persistasaurus._model import CANCELLED, COMPLETE, FAILED, PENDING, Kind
-from persistasaurus.errors import FlowFailed, SerializationError
+from persistasaurus.errors import FlowFailed
 
 if TYPE_CHECKING:
     from persistasaurus._engine.engine import Engine
@@ -24,23 +24,18 @@ LONGEST_ID = 512
 
 
 def ask_child(run: Run, target: Target, args: Any, kwargs: Any) -> Operation:
-    """Ask for a child flow; its arguments are validated only where it is not recorded as ended yet."""
-    definition = target.definition
-    bound = definition.arguments.bind(args, kwargs)
+    """Ask for a child flow."""
+    # Before it gets a number: a call that is refused has not happened, live and on every replay alike.
+    codec = target.definition.arguments
+    what = f"The input of flow {target.name[1]!r}"
+    parameters, bound = codec.validate(codec.bind(args, kwargs), what=what)
+    check_size(parameters, limit=run.engine.settings.max_payload, what=what)
     operation = run.ask(Kind.CHILD, run.engine.names.intern(target.name), target.name)
-    operation.codec = definition.result
+    operation.codec = target.definition.result
+    operation.parameters = parameters
     operation.arguments = target
+    operation.bound = bound
     run.has_children = True
-    row = operation.row
-    if row is None or row[11] is None or row[6] < 0:
-        what = f"The input of flow {target.name[1]!r}"
-        try:
-            operation.parameters, operation.bound = definition.arguments.validate(bound, what=what)
-            check_size(operation.parameters, limit=run.engine.settings.max_payload, what=what)
-        except SerializationError:
-            del run.open[operation.number]
-            run.number -= 1
-            raise
     return operation
 
 

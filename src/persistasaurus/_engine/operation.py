@@ -20,6 +20,8 @@ class Operation:
 
     # Defaults stand in the class: there are thirty of them, and most operations set ten.
     definition: Any = None
+    bound: Any = None
+    """The decoded arguments of a child flow."""
     instance: Any = None
     arguments: Any = None
     codec: Any = None
@@ -48,7 +50,6 @@ class Operation:
     """Whether the flow has been shown its completion."""
     value: Any = None
     error: BaseException | None = None
-    bound: Any = None
 
     def __init__(self, number: int, kind: Kind, name_id: int, row: StepRow | None, asked: int) -> None:
         self.number = number

@@ -27,17 +27,25 @@ class Pool:
         self._lock = threading.Lock()
         self._threads = 0
         self._idle = 0
+        """Threads to which nothing is promised."""
+        self._waiting = 0
+        """Functions to which no thread is promised."""
         self._mine = threading.local()
 
     @property
     def backlog(self) -> int:
         """How many functions wait for a thread."""
-        return self._queue.qsize()
+        return self._waiting
 
     def submit(self, work: Work) -> None:
         """Have a thread call `work`, which handles its own errors."""
         with self._lock:
-            self._grow()
+            if self._idle:
+                self._idle -= 1
+            elif self._threads < self._size:
+                self._grow()
+            else:
+                self._waiting += 1
             self._queue.put(work)
 
     @contextmanager
@@ -51,7 +59,8 @@ class Pool:
             return
         with self._lock:
             self._size += 1
-            if self._queue.qsize():
+            if self._waiting:
+                self._waiting -= 1
                 self._grow()
         try:
             yield
@@ -66,27 +75,29 @@ class Pool:
                 self._queue.put(None)
 
     def _grow(self) -> None:
-        if self._idle > self._queue.qsize() or self._threads >= self._size:
-            return
         self._threads += 1
         name = f"persistasaurus-{self._name}-{self._threads}"
         threading.Thread(target=self._serve, name=name, daemon=True).start()
 
     def _serve(self) -> None:
         self._mine.here = True
-        while True:
-            with self._lock:
-                if self._threads > self._size:
-                    self._threads -= 1
-                    return
-                self._idle += 1
-            work = self._queue.get()
-            with self._lock:
-                self._idle -= 1
-            if work is None:
-                return
+        while (work := self._queue.get()) is not None:
             try:
                 work()
             except BaseException:  # a thread of the pool must outlive whatever it ran
                 log.exception("unexpected error in %s", threading.current_thread().name)
             del work
+            if not self._goes_on():
+                return
+
+    def _goes_on(self) -> bool:
+        with self._lock:
+            if self._threads > self._size:
+                # It was lent. Whoever waits is served by the others.
+                self._threads -= 1
+                return False
+            if self._waiting:
+                self._waiting -= 1
+            else:
+                self._idle += 1
+            return True

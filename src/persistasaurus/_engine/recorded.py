@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from persistasaurus._failure import rebuild_failure
 from persistasaurus._model import CANCELLED, FAILED, Kind
-from persistasaurus.errors import FlowCancelled, FlowFailed, StepFailed
+from persistasaurus.errors import FlowCancelled, FlowFailed, SerializationError, StepFailed
 
 if TYPE_CHECKING:
     from persistasaurus._engine.engine import Engine
@@ -25,9 +25,12 @@ def decode_recorded(engine: Engine, run: Run, operation: Operation) -> None:
     elif row.status == CANCELLED:
         operation.error = child_cancelled(f"{run.flow_id}/{operation.number}")
     elif operation.codec is not None:
-        step = f"step {row.step} ({engine.names.of(row.name_id)[1]!r})"
-        what = f"The recorded value of {step} of flow {run.flow_id!r}"
-        operation.value = operation.codec.decode(row.return_value or "null", what=what)
+        text = row.return_value or "null"
+        try:
+            operation.value = operation.codec.decode(text)
+        except SerializationError:
+            step = f"step {row.step} ({engine.names.of(row.name_id)[1]!r})"
+            operation.codec.decode(text, what=f"The recorded value of {step} of flow {run.flow_id!r}")
 
 
 def child_cancelled(flow_id: str) -> FlowCancelled:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
 import threading
@@ -64,13 +65,23 @@ class Definition:
         return self._log_name
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class StepDefinition(Definition):
     """A step: a function whose outcome is recorded."""
 
     retry: Retry = ONCE
     delay_ms: int | None = None
     timeout_ms: int | None = None
+
+    @functools.cached_property
+    def input_label(self) -> str:
+        """What messages call its arguments."""
+        return f"The input of step {self.log_name[1]!r}"
+
+    @functools.cached_property
+    def result_label(self) -> str:
+        """What messages call its result."""
+        return f"The result of step {self.log_name[1]!r}"
 
     @property
     def signal_name(self) -> str:

@@ -34,31 +34,19 @@ log = logging.getLogger("persistasaurus.step")
 def ask_step(
     run: Run, definition: StepDefinition, instance: Any, args: Any, kwargs: Any, *, inline: bool
 ) -> Operation:
-    """Ask for a step; its arguments are encoded only where it is not recorded as ended yet."""
+    """Ask for a step."""
+    # Before it gets a number: a call that is refused has not happened, live and on every replay alike.
     bound = definition.arguments.bind(args, kwargs)
+    parameters = definition.arguments.encode(bound, what=definition.input_label)
+    check_size(parameters, limit=run.engine.settings.max_payload, what=definition.input_label)
     operation = run.ask(Kind.STEP, run.name_id(definition), definition.log_name)
     operation.definition = definition
     operation.instance = instance
-    operation.bound = bound
     operation.arguments = (args, kwargs)
+    operation.parameters = parameters
     operation.codec = definition.result
     operation.inline = inline
-    row = operation.row
-    if row is None or row[11] is None or row[6] < 0:
-        _describe(run, operation, definition)
     return operation
-
-
-def _describe(run: Run, operation: Operation, definition: StepDefinition) -> None:
-    try:
-        what = f"The input of step {definition.log_name[1]!r}"
-        operation.parameters = definition.arguments.encode(operation.bound, what=what)
-        check_size(operation.parameters, limit=run.engine.settings.max_payload, what=what)
-    except SerializationError:
-        # The call never happened: its number goes to the next one, live and on every replay alike.
-        del run.open[operation.number]
-        run.number -= 1
-        raise
 
 
 def begin_step(engine: Engine, run: Run, operation: Operation) -> None:
@@ -219,7 +207,7 @@ def finish(engine: Engine, run: Run, operation: Operation, value: Any, error: Ba
     text = None
     final = False
     if error is None:
-        what = f"The result of step {operation.definition.log_name[1]!r}"
+        what = operation.definition.result_label
         try:
             text, value = operation.codec.record(value, what=what)
             check_size(text, limit=engine.settings.max_payload, what=what)
