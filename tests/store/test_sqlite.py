@@ -604,7 +604,7 @@ if pid == 0:
     del store
     gc.collect()
     sys.exit(0)
-print(os.waitpid(pid, 0)[1])
+print(os.waitpid(pid, 0)[1], flush=True)
 store.commit(Batch(worker_id=me, steps=[step(key)]))
 store._file._writer.execute("BEGIN IMMEDIATE")
 pid = os.fork()
