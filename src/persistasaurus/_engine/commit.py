@@ -142,11 +142,13 @@ class Committer:
 
     def note_start(self, run: Run, number: int) -> None:
         """Write the start of a step in a while, unless it travels with something else before."""
-        start = (time.monotonic() + START_DELAY_S, run, number)
-        self._starts.append(start)
-        # Asked afterwards: the writer may have emptied the queue just before, and wait without an end.
+        # Without waking the thread: most steps end sooner, and their outcome wakes it.
+        self._starts.append((time.monotonic() + START_DELAY_S, run, number))
+
+    def remind(self) -> None:
+        """Wake the thread where a start is late; called some forty times a second."""
         with suppress(IndexError):
-            if self._starts[0] is start:
+            if self._starts[0][0] <= time.monotonic():
                 self.ring()
 
     def is_idle(self) -> bool:

@@ -167,6 +167,7 @@ class Worker:
             self._beat_at = self._names_at = 0.0
         if engine.clock.steady() >= self._beat_at:
             self._beat()
+        engine.committer.remind()
         changes = engine.store.changes()
         changed = changes != self._seen_changes
         self._seen_changes = changes
