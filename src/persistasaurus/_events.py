@@ -18,13 +18,12 @@ class Happening(enum.StrEnum):
     STEP_STARTED = "step started"
     STEP_RETRIED = "step retried"
     STEP_ENDED = "step ended"
-    COMMITTED = "committed"
     LEASE_LOST = "lease lost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One fact. Times are milliseconds since 1970, durations seconds; there are no payloads in it."""
+    """One fact. `at_ms` is milliseconds since 1970; there are no payloads in it."""
 
     happening: Happening
     at_ms: int
@@ -34,8 +33,6 @@ class Event:
     step_name: str = ""
     attempt: int = 0
     status: str = ""
-    duration_s: float = 0.0
-    count: int = 0
 
 
 Observer = Callable[[Event], None]

@@ -98,14 +98,12 @@ class Committer:
         lease_lost: Callable[[int], None],
         store_gone: Callable[[StoreError], None],
         after_turn: Callable[[Callable[[], None]], None],
-        observe: Callable[[int, float], None] | None = None,
     ) -> None:
         self._store = store
         self._acknowledge = acknowledge
         self._lease_lost = lease_lost
         self._store_gone = store_gone
         self._after_turn = after_turn
-        self._observe = observe
         self._queue: deque[Progress | Order] = deque()
         self._starts: deque[tuple[float, Run, int]] = deque()
         self._bell = threading.Lock()
@@ -283,12 +281,7 @@ class Committer:
                 batch.signals.append(write)
             else:
                 batch.cancels.append(write)
-        if self._observe is None:
-            return self._store.commit(batch)
-        before = time.perf_counter()
-        committed = self._store.commit(batch)
-        self._observe(len(progress) + len(orders), time.perf_counter() - before)
-        return committed
+        return self._store.commit(batch)
 
     def _answer(self, progress: list[Progress], orders: list[Order], committed: Committed) -> None:
         children = sum(1 for report in progress if report.child is not None)

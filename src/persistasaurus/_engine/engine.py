@@ -190,6 +190,8 @@ class Engine:
         children = iter(committed.starts)
         for_host: list[tuple[Progress, Any]] = []
         for report in reports:
+            if self.facts.observed:
+                self.facts.tell_end(report)
             answer = next(children) if report.child is not None else None
             if isinstance(report.run, AsyncRun):
                 for_host.append((report, answer))

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from persistasaurus._events import Event, Happening, Observer
+from persistasaurus._model import STATUS_BY_CODE
 
 if TYPE_CHECKING:
+    from persistasaurus._engine.commit import Progress
     from persistasaurus._engine.names import Names
     from persistasaurus._engine.operation import Operation
     from persistasaurus._engine.run import Run
@@ -25,6 +27,14 @@ class Facts:
         self._observer = observer
         self._now_ms = now_ms
         self._names = names
+
+    def tell_end(self, report: Progress) -> None:
+        """Tell the end of a step that has just become durable, if the write holds one."""
+        operation = report.operation
+        if report.completes is None or operation is None or operation.definition is None:
+            return
+        status: int = report.completes[0][4]
+        self.tell(Happening.STEP_ENDED, report.run, operation, STATUS_BY_CODE[status])
 
     def tell(
         self,
