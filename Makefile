@@ -72,7 +72,7 @@ clean:
 	$(BIN)/python -m pip check
 	@touch $@
 
-.venv/tools: .venv/installed requirements/tools.txt
-	$(PIP_INSTALL) -r requirements/tools.txt
+.venv/tools: .venv/installed requirements/extras.txt requirements/tools.txt
+	$(PIP_INSTALL) -r requirements/extras.txt -r requirements/tools.txt
 	$(BIN)/python -m pip check
 	@touch $@
