@@ -52,6 +52,26 @@ def test_opening_again_keeps_everything(path: Path) -> None:
         assert store.find("f") is not None
 
 
+@pytest.mark.parametrize("before", [1, 2, 3])
+def test_a_file_that_another_process_migrates_meanwhile_is_not_taken_for_a_strangers(
+    path: Path, before: int
+) -> None:
+    """What is asked about the file is one snapshot: not its mark before the migration, its tables after it."""
+    by_sql(path, "PRAGMA journal_mode = wal")
+    asked: list[str] = []
+
+    def migrate_before_that_question(_: object, sql: str, __: object) -> bool:
+        asked.append(sql)
+        if len(asked) == before:
+            opened(path).close()
+        return True
+
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.exec_trace = migrate_before_that_question
+
+        assert migrate.is_current(connection, str(path)) == (before == 1)
+
+
 def test_an_older_library_refuses_a_newer_file_and_names_the_library_it_needs(path: Path) -> None:
     """Nothing of the file is changed."""
     opened(path).close()

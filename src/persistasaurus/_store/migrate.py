@@ -24,11 +24,17 @@ def is_current(connection: apsw.Connection, path: str) -> bool:
         StoreVersionError: a newer library wrote it.
         StoreError: it is another program's database.
     """
-    version = connection.pragma("user_version")
+    # By one statement, so from one snapshot: another process may be migrating the file right now.
+    ((mark, version, has_content),) = read_rows(
+        connection,
+        """
+        SELECT application_id, user_version, EXISTS (SELECT 1 FROM sqlite_schema)
+        FROM pragma_application_id, pragma_user_version
+        """,
+    )
     newest = max(_migrations())
-    mark = connection.pragma("application_id")
     if mark != APPLICATION_ID:
-        if mark or version or read_rows(connection, "SELECT 1 FROM sqlite_schema"):
+        if mark or version or has_content:
             raise StoreError(
                 f"The database '{path}' belongs to another program: it has content or a mark, but not "
                 "Persistasaurus's mark. Nothing was changed. Give the path of another file, or of a new one."
