@@ -21,11 +21,13 @@ from persistasaurus._loss import find_loss, same
 from persistasaurus._plain import (
     MAX_DEPTH,
     MAX_DIGITS,
+    QUICK,
     SCALARS,
     Finding,
     find_unplain,
     find_unwritable,
     is_plain,
+    scalar_text,
 )
 from persistasaurus.errors import SerializationError
 
@@ -76,6 +78,13 @@ def is_unannotated(annotation: Any) -> bool:
     return any(annotation is none for none in _UNANNOTATED) or isinstance(annotation, TypeVar)
 
 
+def quick_kinds(annotation: Any) -> frozenset[type]:
+    """Return the types of which a simple value is recorded as it is, without asking pydantic."""
+    if is_unannotated(annotation):
+        return QUICK
+    return next((frozenset({kind}) for kind in QUICK if annotation is kind), frozenset())
+
+
 def check_size(text: str, *, limit: int, what: str) -> None:
     """Refuse a text of more than `limit` bytes.
 
@@ -99,12 +108,13 @@ class ValueCodec:
     `root` stands for it in paths (`result['when']`).
     """
 
-    __slots__ = ("_adapter", "_annotation", "_plain")
+    __slots__ = ("_adapter", "_annotation", "_plain", "_quick")
 
     def __init__(self, annotation: Any, *, adapter: Adapter | None = None) -> None:
         self._annotation = annotation
         self._adapter = adapter
         self._plain = is_unannotated(annotation)
+        self._quick = quick_kinds(annotation)
 
     def record(self, value: object, *, what: str, root: str = "result") -> tuple[str, Any]:
         """Return the value's JSON text and the value that this text reads back as.
@@ -113,6 +123,8 @@ class ValueCodec:
             SerializationError: the text cannot be written, or does not give the value back.
         """
         kind: type[Any] = type(value)
+        if kind in self._quick and (quick := scalar_text(value)) is not None:
+            return quick, value
         if kind in SCALARS:
             attempt = self.attempt(value)
             if attempt is not None and type(attempt[1]) is kind:

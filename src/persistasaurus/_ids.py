@@ -59,4 +59,5 @@ def new_id(now_ms: int) -> str:
     value |= (random_bits >> 62) << 64
     value |= 0b10 << 62
     value |= random_bits & (1 << 62) - 1
-    return str(uuid.UUID(int=value))
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

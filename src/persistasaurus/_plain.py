@@ -9,9 +9,10 @@ Every walk here is iterative: a value may be nested a hundred thousand deep.
 from __future__ import annotations
 
 import dataclasses
+import json.encoder
 import math
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from types import NoneType
 from typing import Any, Literal
 
@@ -24,6 +25,13 @@ MAX_DEPTH = 200
 # The parser reads no integer of more digits, and Python by default neither.
 MAX_DIGITS = 4300
 TOO_LARGE = 10**MAX_DIGITS
+
+# What is written without pydantic: short and simple, so that the text is certainly the one it would write.
+SHORT = 4_096
+LARGEST = 2**63 - 1
+_CONSTANTS = {True: "true", False: "false", None: "null"}
+QUICK: frozenset[type] = frozenset({NoneType, bool, int, str})
+quoted: Callable[[str], str] = getattr(json.encoder, "encode_basestring")  # noqa: B009 - unknown to typeshed
 
 _KEY_WIDTH = 60
 _PATH_WIDTH = 300
@@ -49,6 +57,19 @@ class Finding:
     def told(self, root: str) -> str:
         """Return the finding as a clause; `root` names the value, empty for arguments by name."""
         return f"{place(self.trail, root)} {self.problem}"
+
+
+def scalar_text(value: object) -> str | None:
+    """Return the JSON text of a scalar that certainly reads back as itself, as pydantic would write it.
+
+    None says no more than that it takes pydantic to tell: for floats, other text than ASCII, large values.
+    """
+    kind = type(value)
+    if kind is str:
+        return quoted(value) if len(value) < SHORT and value.isascii() else None  # type: ignore[arg-type,attr-defined]
+    if kind is int:
+        return str(value) if -LARGEST <= value <= LARGEST else None  # type: ignore[operator]
+    return _CONSTANTS.get(value) if kind is bool or value is None else None  # type: ignore[call-overload]
 
 
 def is_plain(value: object) -> bool:

@@ -11,9 +11,9 @@ from contextlib import suppress
 from inspect import Parameter, Signature
 from typing import Any, Optional, cast
 
-from persistasaurus._codec import ValueCodec, is_unannotated, object_codec, value_codec
+from persistasaurus._codec import ValueCodec, is_unannotated, object_codec, quick_kinds, value_codec
 from persistasaurus._complaint import first_line
-from persistasaurus._plain import SCALARS, find_unplain, is_plain
+from persistasaurus._plain import LARGEST, QUICK, SCALARS, SHORT, find_unplain, is_plain, quoted, scalar_text
 from persistasaurus.errors import SerializationError, UsageError
 
 _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
@@ -55,6 +55,7 @@ class ArgumentsCodec:
         self._plain_names: tuple[str, ...] = ()
         self._self: tuple[None, ...] = (None,) if skip else ()
         self._binder = _binder(function, parameters, skip=skip)
+        self._writer: Callable[..., str | None] | None = None
         self._parameters = parameters[1:] if skip else parameters
         self._all_by_position = all(p.kind in _BY_POSITION for p in self._parameters)
         self._defaults = {p.name: p.default for p in self._parameters if p.default is not Parameter.empty}
@@ -85,6 +86,19 @@ class ArgumentsCodec:
                 args.append(value)
         return tuple(args), kwargs
 
+    def write(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, what: str) -> str:
+        """Return the JSON object of a call's arguments, as `encode(bind(...))` does.
+
+        Raises:
+            TypeError: the function cannot be called so, in Python's own words.
+            SerializationError: one is not what its annotation says, or has no JSON text.
+        """
+        if self._writer is not None:
+            text = self._writer(*self._self, *args, **kwargs)
+            if text is not None:
+                return text
+        return self.encode(self.bind(args, kwargs), what=what)
+
     def encode(self, bound: dict[str, Any], *, what: str) -> str:
         """Return the JSON object of bound arguments, without asking whether they come back as they were.
 
@@ -100,6 +114,19 @@ class ArgumentsCodec:
                 return attempt[0]
         self._refuse_unplain(bound, what)
         return codec.encode(bound, what=what, root="")
+
+    def accept(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, what: str
+    ) -> tuple[str, dict[str, Any]]:
+        """Return what `validate` does of a call's arguments.
+
+        Raises:
+            TypeError: the function cannot be called so, in Python's own words.
+            SerializationError: one is not what its annotation says (3 is no str), or cannot be recorded.
+        """
+        bound = self.bind(args, kwargs)
+        text = None if self._writer is None else self._writer(*self._self, *args, **kwargs)
+        return self.validate(bound, what=what) if text is None else (text, bound)
 
     def validate(self, bound: dict[str, Any], *, what: str) -> tuple[str, dict[str, Any]]:
         """Check bound arguments strictly; return their canonical JSON text and what it reads back as.
@@ -171,7 +198,20 @@ class ArgumentsCodec:
         codec = object_codec(self._function.__name__, fields, optional=optional, what=what)
         self._plain_names = tuple(name for name, hint in hints.items() if is_unannotated(hint))
         self._codec = codec
+        self._writer = self._quick_writer(hints)
         return codec
+
+    def _quick_writer(self, hints: Mapping[str, Any]) -> Callable[..., str | None] | None:
+        """Write a function that tells the JSON object of a call whose arguments are all simple, else None."""
+        kinds = {name: quick_kinds(hint) for name, hint in hints.items()}
+        quick = all(kind in ({str}, {int}, QUICK) for kind in kinds.values())
+        if not quick or not self._all_by_position or any(name.endswith("_") for name in kinds):
+            return None
+        checks = [_check(name, index, kinds[name]) for index, name in enumerate(kinds)]
+        fields = [f"{quoted(name)}:{{_text{index}_}}" for index, name in enumerate(kinds)]
+        value = f"f'{{{{{','.join(fields)}}}}}' if {' and '.join(checks) or True} else None"
+        parameters = _parameters(self._function, skip_self=bool(self._self))
+        return _compiled(self._function, parameters, value)
 
     def _annotation(self, name: str) -> Any:
         hint = self._resolved().get(name, Any)
@@ -232,24 +272,51 @@ def _binder(
     Python then binds at its own speed and refuses in its own words. The source holds nothing but
     the names of parameters, which are identifiers; defaults are handed over as objects.
     """
+    pairs = [
+        f"{p.name!r}: [*{p.name}]" if p.kind is Parameter.VAR_POSITIONAL else f"{p.name!r}: {p.name}"
+        for p in parameters[skip:]
+    ]
+    return _compiled(function, parameters, f"{{{', '.join(pairs)}}}")
+
+
+_TOOLS = {
+    "_kind_": type,
+    "_str_": str,
+    "_int_": int,
+    "_length_": len,
+    "_quoted_": quoted,
+    "_scalar_": scalar_text,
+}
+"""What the source of a quick writer uses. A parameter may not end like them: it would hide one."""
+
+
+def _check(name: str, index: int, kinds: frozenset[type]) -> str:
+    """Return the source that checks one argument and sets the text of its field, as `scalar_text` would."""
+    given = f"_text{index}_"
+    if kinds == {str}:
+        short = f"{name}.isascii() and _length_({name}) < {SHORT}"
+        return f"_kind_({name}) is _str_ and {short} and ({given} := _quoted_({name}))"
+    if kinds == {int}:
+        return f"_kind_({name}) is _int_ and {-LARGEST} <= ({given} := {name}) <= {LARGEST}"
+    return f"({given} := _scalar_({name})) is not None"
+
+
+def _compiled(function: Callable[..., Any], parameters: list[Parameter], value: str) -> Callable[..., Any]:
+    """Return a function with the parameters of `function` that returns `value`, an expression of them."""
     bare = [
         p.replace(
             annotation=Parameter.empty, default=Parameter.empty if p.default is Parameter.empty else None
         )
         for p in parameters
     ]
-    pairs = [
-        f"{p.name!r}: [*{p.name}]" if p.kind is Parameter.VAR_POSITIONAL else f"{p.name!r}: {p.name}"
-        for p in parameters[skip:]
-    ]
-    scope: dict[str, Any] = {}
-    exec(f"def binder{Signature(bare)}: return {{{', '.join(pairs)}}}", scope)  # noqa: S102
+    scope: dict[str, Any] = dict(_TOOLS)
+    exec(f"def binder{Signature(bare)}: return {value}", scope)  # noqa: S102
     binder = scope["binder"]
     defaults = [p for p in parameters if p.default is not Parameter.empty]
     binder.__defaults__ = tuple(p.default for p in defaults if p.kind is not Parameter.KEYWORD_ONLY)
     binder.__kwdefaults__ = {p.name: p.default for p in defaults if p.kind is Parameter.KEYWORD_ONLY}
     binder.__qualname__ = getattr(function, "__qualname__", type(function).__name__)
-    return cast("Callable[..., dict[str, Any]]", binder)
+    return cast("Callable[..., Any]", binder)
 
 
 def _hints(function: Callable[..., Any], localns: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -33,11 +33,13 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
+    TypeAdapter,
     computed_field,
 )
 from typing_extensions import TypedDict, Unpack
 
 from persistasaurus._codec import ValueCodec, check_size, value_codec
+from persistasaurus._plain import scalar_text
 from persistasaurus._signature import arguments_codec
 from persistasaurus.errors import SerializationError, UsageError
 
@@ -1018,3 +1020,41 @@ class TestAnnotations:
         """It is the annotation that says what the flow sees."""
         assert value_codec(Mapping[str, int]).record({"a": 1}, what="x")[1] == {"a": 1}
         assert value_codec(UUID).record(uid := uuid4(), what="x")[1] == uid
+
+
+def two_scalars(text: str, number: int, anything, flag: Any = True): ...
+
+
+@given(
+    text=st.text(),
+    number=st.integers() | st.booleans(),
+    anything=st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False),
+    flag=st.booleans() | st.lists(st.integers(), max_size=2),
+)
+def test_the_quick_way_to_write_arguments_writes_what_the_thorough_one_does(
+    text: str, number: int, anything: object, flag: object
+) -> None:
+    """Simple arguments are recorded without pydantic, and nobody can tell from the text."""
+    codec = arguments_codec(two_scalars, skip_self=False)
+    codec.write(("", 0, 0), {}, what="arguments")  # the first call builds what the next ones use
+
+    def told(write: Callable[[], str]) -> str:
+        try:
+            return write()
+        except SerializationError as refused:
+            return f"refused: {refused}"
+
+    given, named = (text, number), {"anything": anything, "flag": flag}
+    quick = told(lambda: codec.write(given, named, what="arguments"))
+
+    assert quick == told(lambda: codec.encode(codec.bind(given, named), what="arguments"))
+
+
+@given(st.none() | st.booleans() | st.integers() | st.text())
+def test_the_quick_text_of_a_scalar_is_the_one_that_pydantic_writes(value: object) -> None:
+    """Where there is none, the thorough way decides."""
+    quick = scalar_text(value)
+
+    if quick is not None:
+        assert TypeAdapter(Any).dump_json(value).decode() == quick
+        assert json.loads(quick) == value
