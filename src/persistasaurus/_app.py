@@ -131,7 +131,7 @@ class Persistasaurus:
         try:
             store.open()
             engine = Engine(store, self._registry, self._clock, self._settings, self._observer)
-            engine.start(host.loop, host.thread_id)
+            engine.start(host)
         except BaseException:
             host.close()
             store.close()
@@ -210,7 +210,7 @@ class Persistasaurus:
             UnknownFlowError: the flow's class needs constructor arguments and is not registered.
         """
         started, new, target = self._start(flow, args, kwargs, "app.start()")
-        return self._handle_of(started.result(), new, target)
+        return self._handle_of(cast("Future[StartedFlow]", started).result(), new, target)
 
     @overload
     async def start_async(
@@ -220,8 +220,11 @@ class Persistasaurus:
     async def start_async(self, flow: Flow[P, T], *args: P.args, **kwargs: P.kwargs) -> FlowHandle[T]: ...
     async def start_async(self, flow: Any, *args: Any, **kwargs: Any) -> FlowHandle[Any]:
         """Like `start`, for async code."""
-        started, new, target = self._start(flow, args, kwargs, "app.start_async()")
-        return self._handle_of(await asyncio.wrap_future(started), new, target)
+        engine = self._engine
+        answer = engine.host.create_future() if engine is not None and engine.is_host_thread() else None
+        started, new, target = self._start(flow, args, kwargs, "app.start_async()", answer)
+        awaited = started if isinstance(started, asyncio.Future) else asyncio.wrap_future(started)
+        return self._handle_of(await awaited, new, target)
 
     @overload
     def run(self, flow: Flow[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
@@ -249,8 +252,13 @@ class Persistasaurus:
         return await handle
 
     def _start(
-        self, flow: Any, args: Any, kwargs: Any, call: str
-    ) -> tuple[Future[StartedFlow], NewFlow, Target]:
+        self,
+        flow: Any,
+        args: Any,
+        kwargs: Any,
+        call: str,
+        answer: asyncio.Future[StartedFlow] | None = None,
+    ) -> tuple[Future[StartedFlow] | asyncio.Future[StartedFlow], NewFlow, Target]:
         engine = self._engine_here(call)
         if not isinstance(flow, Flow):
             raise UsageError(
@@ -260,10 +268,10 @@ class Persistasaurus:
         flow_id = new_id(self._clock.now_ms()) if flow._flow_id is None else checked_id(flow._flow_id)
         codec = target.definition.arguments
         what = f"The input of flow {display_name(target.name)!r}"
-        text, bound = codec.validate(codec.bind(args, kwargs), what=what)
+        text, bound = codec.accept(args, kwargs, what=what)
         check_size(text, limit=self._settings.max_payload, what=what)
         new = engine.memory.new_flow(flow_id, target, text)
-        return engine.memory.start_flow(new, target, bound), new, target
+        return engine.memory.start_flow(new, target, bound, answer), new, target
 
     def _handle_of(self, started: StartedFlow, new: NewFlow, target: Target) -> FlowHandle[Any]:
         if not started.created:
@@ -387,7 +395,6 @@ class Persistasaurus:
         return self._order(self._engine_here("handle.cancel()"), flow_id)
 
     def _order(self, engine: Engine, write: NewSignal | str) -> Future[Any]:
-        order = Order(write)
-        order.answer.add_done_callback(lambda _: engine.kick())
+        order = Order(write, then=lambda _: engine.kick())
         engine.committer.put(order)
-        return order.answer
+        return cast("Future[Any]", order.answer)

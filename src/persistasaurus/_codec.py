@@ -82,7 +82,7 @@ def quick_kinds(annotation: Any) -> frozenset[type]:
     """Return the types of which a simple value is recorded as it is, without asking pydantic."""
     if is_unannotated(annotation):
         return QUICK
-    return next((frozenset({kind}) for kind in QUICK if annotation is kind), frozenset())
+    return frozenset(kind for kind in QUICK if annotation is kind)
 
 
 def check_size(text: str, *, limit: int, what: str) -> None:

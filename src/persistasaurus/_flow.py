@@ -86,7 +86,9 @@ class Step(_Marked[P, R_co]):
         if run is None:
             plain: R_co = self._plain(args, kwargs)
             return plain
-        value: R_co = run.call_step(self._definition, self._receiver(), args, kwargs)
+        definition = self._definition
+        receiver = self._receiver() if definition.is_method else None
+        value: R_co = run.call_step(definition, receiver, args, kwargs)
         return value
 
     @overload

@@ -15,7 +15,7 @@ from persistasaurus._codec import value_codec
 from persistasaurus._engine.history import verify_outcome
 from persistasaurus._engine.recovery import retry
 from persistasaurus._engine.registry import StepDefinition, display_name
-from persistasaurus._engine.results import Outcome, outcome_of
+from persistasaurus._engine.results import Outcome, Waiter, outcome_of
 from persistasaurus._engine.signals import Signal, check_signal_name, known_signal
 from persistasaurus._failure import rebuild_failure
 from persistasaurus._flow import Step
@@ -84,8 +84,8 @@ class FlowHandle(Generic[T]):
         """
         timeout_ms = None if timeout is None else to_ms(timeout, "the timeout of result()")
         engine = self._app._engine_here("handle.result()", cure="await handle")
-        waited = self._wait_here()
-        future, outcome = waited if waited is not None else self._wait()
+        future: Future[Outcome] = Future()
+        outcome = None if self._wait_here(future) else self._wait(future)
         if outcome is None:
             try:
                 # A lock's wait has an end of its own, some 292 years.
@@ -102,12 +102,16 @@ class FlowHandle(Generic[T]):
         """Like `result`, for async code."""
         timeout_ms = None if timeout is None else to_ms(timeout, "the timeout of result()")
         engine = self._app._engine_here("await handle")
-        waited = self._wait_here()
-        future, outcome = waited if waited is not None else await asyncio.to_thread(self._wait)
+        future: Waiter = engine.host.create_future() if engine.is_host_thread() else Future()
+        outcome = None if self._wait_here(future) else await asyncio.to_thread(self._wait, future)
         if outcome is None:
+            awaited = future if isinstance(future, asyncio.Future) else asyncio.wrap_future(future)
             try:
-                async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1000):
-                    outcome = await asyncio.wrap_future(future)
+                if timeout_ms is None:
+                    outcome = await awaited
+                else:
+                    async with asyncio.timeout(timeout_ms / 1000):
+                        outcome = await awaited
             except TimeoutError:
                 raise self._late(timeout) from None
             finally:
@@ -122,22 +126,22 @@ class FlowHandle(Generic[T]):
             f"Flow {self.flow_id!r} has not ended within {timeout}. It goes on; ask again later."
         )
 
-    def _wait_here(self) -> tuple[Future[Outcome], Outcome | None] | None:
-        """Begin to wait for a flow that this process drives, which will tell; None where it does not."""
+    def _wait_here(self, future: Waiter) -> bool:
+        """Begin to wait for a flow that this process drives, which will tell; false where it does not."""
         engine = self._app._engine_here("handle.result()")
         if self._key is None:
-            return None
-        future = engine.results.wait(self.flow_id)
+            return False
+        engine.results.wait(self.flow_id, future)
         run = engine.runs.get(self._key)
         if run is not None and not run.finished:
-            return future, None
+            return True
         engine.results.forget(self.flow_id, future)
-        return None
+        return False
 
-    def _wait(self) -> tuple[Future[Outcome], Outcome | None]:
+    def _wait(self, future: Waiter) -> Outcome | None:
         """Begin to wait, then look: what ends between the two is not missed."""
         engine = self._app._engine_here("handle.result()")
-        future = engine.results.wait(self.flow_id)
+        engine.results.wait(self.flow_id, future)
         try:
             outcome = outcome_of(self._checked())
         except BaseException:
@@ -145,7 +149,7 @@ class FlowHandle(Generic[T]):
             raise
         if outcome is not None:
             engine.results.forget(self.flow_id, future)
-        return future, outcome
+        return outcome
 
     def _checked(self) -> FlowRow:
         row = self._row()
@@ -340,7 +344,7 @@ def _signal_payload(signal: Any, value: Any) -> tuple[str, str]:
 
 def _arguments(definition: StepDefinition, args: Any, kwargs: Any) -> str:
     codec = definition.arguments
-    return codec.validate(codec.bind(args, kwargs), what=f"The input of step {definition.log_name[1]!r}")[0]
+    return codec.accept(args, kwargs, what=f"The input of step {definition.log_name[1]!r}")[0]
 
 
 def _origin(flow_id: str, text: str | None) -> str:

@@ -59,17 +59,17 @@ class Finding:
         return f"{place(self.trail, root)} {self.problem}"
 
 
-def scalar_text(value: object) -> str | None:
+def scalar_text(value: Any) -> str | None:
     """Return the JSON text of a scalar that certainly reads back as itself, as pydantic would write it.
 
     None says no more than that it takes pydantic to tell: for floats, other text than ASCII, large values.
     """
-    kind = type(value)
+    kind: type[Any] = type(value)
     if kind is str:
-        return quoted(value) if len(value) < SHORT and value.isascii() else None  # type: ignore[arg-type,attr-defined]
+        return quoted(value) if len(value) < SHORT and value.isascii() else None
     if kind is int:
-        return str(value) if -LARGEST <= value <= LARGEST else None  # type: ignore[operator]
-    return _CONSTANTS.get(value) if kind is bool or value is None else None  # type: ignore[call-overload]
+        return str(value) if -LARGEST <= value <= LARGEST else None
+    return _CONSTANTS.get(value) if kind is bool or value is None else None
 
 
 def is_plain(value: object) -> bool:

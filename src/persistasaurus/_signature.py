@@ -17,6 +17,8 @@ from persistasaurus._plain import LARGEST, QUICK, SCALARS, SHORT, find_unplain, 
 from persistasaurus.errors import SerializationError, UsageError
 
 _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_TEXT: frozenset[type] = frozenset({str})
+_NUMBER: frozenset[type] = frozenset({int})
 _VARIADIC = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
@@ -204,7 +206,7 @@ class ArgumentsCodec:
     def _quick_writer(self, hints: Mapping[str, Any]) -> Callable[..., str | None] | None:
         """Write a function that tells the JSON object of a call whose arguments are all simple, else None."""
         kinds = {name: quick_kinds(hint) for name, hint in hints.items()}
-        quick = all(kind in ({str}, {int}, QUICK) for kind in kinds.values())
+        quick = all(kind in (_TEXT, _NUMBER, QUICK) for kind in kinds.values())
         if not quick or not self._all_by_position or any(name.endswith("_") for name in kinds):
             return None
         checks = [_check(name, index, kinds[name]) for index, name in enumerate(kinds)]
@@ -293,10 +295,10 @@ _TOOLS = {
 def _check(name: str, index: int, kinds: frozenset[type]) -> str:
     """Return the source that checks one argument and sets the text of its field, as `scalar_text` would."""
     given = f"_text{index}_"
-    if kinds == {str}:
+    if kinds == _TEXT:
         short = f"{name}.isascii() and _length_({name}) < {SHORT}"
         return f"_kind_({name}) is _str_ and {short} and ({given} := _quoted_({name}))"
-    if kinds == {int}:
+    if kinds == _NUMBER:
         return f"_kind_({name}) is _int_ and {-LARGEST} <= ({given} := {name}) <= {LARGEST}"
     return f"({given} := _scalar_({name})) is not None"
 

@@ -56,7 +56,7 @@ def test_opening_again_keeps_everything(path: Path) -> None:
 def test_a_file_that_another_process_migrates_meanwhile_is_not_taken_for_a_strangers(
     path: Path, before: int
 ) -> None:
-    """What is asked about the file is one snapshot: not its mark before the migration, its tables after it."""
+    """What is asked about the file is one snapshot: no mark from before, and tables from after."""
     by_sql(path, "PRAGMA journal_mode = wal")
     asked: list[str] = []
 

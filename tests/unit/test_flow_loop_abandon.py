@@ -71,7 +71,7 @@ def test_a_dropped_flow_makes_no_noise(flow: Callable[[], Coroutine[Any, Any, An
         before = list(world.cancelled)
         world.loop.abandon()
         assert world.cancelled == before
-        assert world.loop.unhandled == []
+        assert list(world.loop.unhandled) == []
         assert world.loop.is_closed()
         assert not world.loop.is_running()
         del world, task

@@ -18,7 +18,6 @@ from persistasaurus._clock import to_ms
 from persistasaurus._engine import driving
 from persistasaurus._engine.children import ask_child, cancel_child
 from persistasaurus._engine.delays import take_due
-from persistasaurus._engine.history import Event
 from persistasaurus._engine.loop import FlowLoop
 from persistasaurus._engine.run import Halt, Run
 from persistasaurus._engine.scope import foreign_thread, scope
@@ -45,6 +44,7 @@ class AsyncRun(Run):
     loop: FlowLoop
     main: asyncio.Task[Any] | None = None
     pumping = False
+    _inbox: deque[Operation | None]
     _slice_over = False
 
     def start(self) -> None:
@@ -73,7 +73,7 @@ class AsyncRun(Run):
         if self.finished:
             return
         self.loop = FlowLoop(self, now=0.0)
-        self._inbox: deque[Operation | None] = deque()
+        self._inbox = deque()
         try:
             self.instance = self.engine.memory.make_instance(self.target)
             args, kwargs = self.target.definition.arguments.unpack(self.bound)
@@ -131,7 +131,7 @@ class AsyncRun(Run):
             if not count & 63 and time.monotonic() > until:
                 self._slice_over = True
                 return
-            self.deliver(self.recorded.popleft())
+            self.deliver(*self.recorded.popleft())
             self.loop.advance_to((self.now_ms - self.flow.created_at_ms) / 1000)
             yield
         if not self._over():
@@ -142,16 +142,9 @@ class AsyncRun(Run):
         """Show a completion that was committed just now each time it is advanced."""
         inbox = self._inbox
         while inbox and not self._over():
-            operation = inbox.popleft()
-            step = operation.number if operation is not None else 0
-            self.deliver(Event(step, self._inbox_time(operation)))
+            self.show(inbox.popleft())
             self.loop.advance_to((self.now_ms - self.flow.created_at_ms) / 1000)
             yield
-
-    def _inbox_time(self, operation: Operation | None) -> int:
-        if operation is None:
-            return self.cancelled_at_ms or 0
-        return operation.started_at_ms + operation.ended_after_ms
 
     def settle(self, operation: Operation) -> None:
         """Set the future or fire the timer that the flow waits on."""
@@ -173,23 +166,24 @@ class AsyncRun(Run):
         if self.main is not None:
             self.main.cancel()
 
-    def committed(self, report: Progress, answer: Any) -> None:
+    def committed(self, report: Progress) -> None:
         """Show the flow what was committed."""
         with self.guard:
             self.in_flight -= 1
         if self.finished:
             return
         if report.then is not None:
-            report.then(answer)
-        if report.completes is not None and report.operation is not None:
-            self._inbox.append(report.operation)
+            report.then(report.answer)
+        if report.completes is not None:
+            self._inbox.append(report.completes)
         elif report.cancels:
             self._inbox.append(None)
         self.pump()
 
     def at_rest(self) -> bool:
         """Whether the flow waits and nothing is on its way to it; from any thread."""
-        waits = self.live and not self.finished and not self.pumping and not self._inbox
+        begun = self.main is not None and self.live and not self.finished
+        waits = begun and not self.pumping and not self._inbox
         return waits and self.nothing_runs() and not self.unwritten
 
     def _rest(self) -> None:
@@ -362,9 +356,10 @@ class AsyncRun(Run):
         if operation.task is not None:
             self.engine.host.call_soon(self.engine.cancel_task, operation.task)
         if operation.started_at_ms:
-            operation.due_at_ms = None
             with self.guard:
-                self.unwritten[operation.number] = operation.parts(self.key, CANCELLED)
+                operation.due_at_ms = None
+                operation.status = CANCELLED
+                self.unwritten[operation.number] = operation
 
     # The flow loop's timers.
 
@@ -372,7 +367,7 @@ class AsyncRun(Run):
         """Ask for a durable timer."""
         # Before the timer has a number, which one that is refused would keep.
         delay_ms = to_ms(round(delay, 6), "the delay of a timer")
-        operation = self.ask(Kind.TIMER, self.engine.timer_name_id, ("", "timer"))
+        operation = self.ask(Kind.TIMER, self.engine.timer_name_id)
         operation.fire = fire
         if operation.row is None:
             operation.delay_ms = delay_ms

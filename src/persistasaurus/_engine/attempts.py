@@ -22,7 +22,7 @@ def in_doubt(run: Run, operation: Operation) -> bool:
 
 def next_attempt(run: Run, operation: Operation) -> int:
     """Return the number of an operation's next attempt, higher than that of any that may have run."""
-    lost = int(in_doubt(run, operation))
+    lost = int(run.lost_before > 0 and in_doubt(run, operation))
     row = operation.row
     if row is None:
         return operation.attempt + 1 + (lost if operation.attempt == 0 else 0)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from persistasaurus._codec import check_size
 from persistasaurus._engine.commit import Order, Progress
+from persistasaurus._engine.outbox import put_end
 from persistasaurus._engine.recorded import child_cancelled
-from persistasaurus._engine.steps import complete
 from persistasaurus._failure import rebuild_failure
 from persistasaurus._model import CANCELLED, COMPLETE, FAILED, PENDING, Kind
 from persistasaurus.errors import FlowFailed
@@ -28,9 +28,9 @@ def ask_child(run: Run, target: Target, args: Any, kwargs: Any) -> Operation:
     # Before it gets a number: a call that is refused has not happened, live and on every replay alike.
     codec = target.definition.arguments
     what = f"The input of flow {target.name[1]!r}"
-    parameters, bound = codec.validate(codec.bind(args, kwargs), what=what)
+    parameters, bound = codec.accept(args, kwargs, what=what)
     check_size(parameters, limit=run.engine.settings.max_payload, what=what)
-    operation = run.ask(Kind.CHILD, run.engine.names.intern(target.name), target.name)
+    operation = run.ask(Kind.CHILD, run.engine.names.intern(target.name))
     operation.codec = target.definition.result
     operation.parameters = parameters
     operation.arguments = target
@@ -60,7 +60,7 @@ def begin_child(engine: Engine, run: Run, operation: Operation) -> None:
         operation.parameters or "{}",
         parent=(run.key, operation.number),
     )
-    report.rows.append(operation.parts(run.key, PENDING))
+    report.rows = [operation.parts(run.key, PENDING)]
     new, bound = report.child, operation.bound
 
     def started(answer: StartedFlow) -> None:
@@ -70,22 +70,22 @@ def begin_child(engine: Engine, run: Run, operation: Operation) -> None:
     run.put(report)
 
 
-def on_child(engine: Engine, run: Run, child: ChildOutcome) -> None:
+def on_child(run: Run, child: ChildOutcome) -> None:
     """Show a flow how its child has ended."""
     operation = run.open.get(child.parent_step)
     if operation is None or operation.kind != Kind.CHILD or operation.commits or operation.abandoned:
         return
     if child.status == COMPLETE:
         operation.value = operation.codec.decode(child.result or "null")
-        complete(engine, run, operation, COMPLETE, return_value=child.result)
+        put_end(run, operation, COMPLETE, return_value=child.result)
         return
     if child.status == FAILED:
         operation.error = rebuild_failure(child.error or "{}", missing=FlowFailed)
-        complete(engine, run, operation, FAILED, error=child.error)
+        put_end(run, operation, FAILED, error=child.error)
         return
     if child.status == CANCELLED:
         operation.error = child_cancelled(child.flow_id)
-        complete(engine, run, operation, CANCELLED)
+        put_end(run, operation, CANCELLED)
 
 
 def cancel_child(engine: Engine, run: Run, operation: Operation) -> None:

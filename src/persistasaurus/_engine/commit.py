@@ -6,6 +6,8 @@ costs one commit; a thousand at once cost one commit too. Nothing is acknowledge
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import logging
 import threading
 import time
@@ -13,10 +15,19 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from persistasaurus._engine.operation import RowParts
-from persistasaurus._store.base import Batch, Committed, FlowUpdate, NewFlow, NewSignal, StepRow, Store
+from persistasaurus._store.base import (
+    Batch,
+    Committed,
+    FlowUpdate,
+    NewFlow,
+    NewSignal,
+    StartedFlow,
+    StepRow,
+    Store,
+)
 from persistasaurus._store.checksum import step_checksum
 from persistasaurus.errors import LeaseLost, StoreError
 
@@ -35,9 +46,8 @@ LONGEST_BATCH = 4_096
 class Progress:
     """What one flow wants written together, and what it does once that is durable."""
 
-    completes: RowParts | None = None
-    """The row that gets the next event number, of `operation`."""
-    operation: Operation | None = None
+    completes: Operation | None = None
+    """What ends with the flow's next event number."""
     update: FlowUpdate | None = None
     cancels = False
     """Whether this is the event of the flow's cancel."""
@@ -48,11 +58,14 @@ class Progress:
     cancel_children = False
     then: Callable[[Any], None] | None = None
     """Called by the flow's driver after the commit, with the started child if there is one."""
+    answer: StartedFlow | None = None
+    """The started child, once the write is durable."""
+    rows: Sequence[RowParts] = ()
+    """Of operations that begin or go on, before the one that ends."""
     sealed: list[StepRow] | None = None
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.rows: list[RowParts] = []
 
     def seal(self) -> list[StepRow]:
         """Give the rows their event numbers and checksums; once, however often the commit is tried."""
@@ -60,13 +73,12 @@ class Progress:
             run = self.run
             sealed: list[Any] = []
             for head, tail in self.rows:
-                row = (*head, None, *tail)
-                sealed.append((*row, step_checksum(cast("StepRow", row), 0)))
+                row: Any = (*head, None, *tail)
+                sealed.append((*row, step_checksum(row, 0)))
             if self.completes is not None:
-                head, tail = self.completes
                 run.events += 1
-                row = (*head, run.events, *tail)
-                run.chain = step_checksum(cast("StepRow", row), run.chain)
+                row = self.completes.ended_row(run.key, run.events)
+                run.chain = step_checksum(row, run.chain)
                 sealed.append((*row, run.chain))
             elif self.cancels:
                 run.events += 1
@@ -78,13 +90,44 @@ class Progress:
 
 
 class Order:
-    """A client's write: a start, a signal or a cancel; `answer` gets the store's."""
+    """A client's write: a start, a signal or a cancel; `answer` gets the store's, after `then` was told.
 
-    __slots__ = ("answer", "write")
+    A coroutine on the app's own loop hands in a future of that loop, which is answered there.
+    """
 
-    def __init__(self, write: NewFlow | NewSignal | str) -> None:
+    __slots__ = ("answer", "result", "then", "write")
+
+    def __init__(
+        self,
+        write: NewFlow | NewSignal | str,
+        *,
+        answer: asyncio.Future[Any] | None = None,
+        then: Callable[[Any], None] | None = None,
+    ) -> None:
         self.write = write
-        self.answer: Future[Any] = Future()
+        self.then = then
+        self.answer: Future[Any] | asyncio.Future[Any] = Future() if answer is None else answer
+        self.result: Any = None
+
+    @property
+    def is_host(self) -> bool:
+        """Whether it is answered on the app's own loop."""
+        return isinstance(self.answer, asyncio.Future)
+
+    def tell(self) -> None:
+        """Give the result, which is durable now, to whoever waits for it."""
+        if self.then is not None:
+            try:
+                self.then(self.result)
+            except Exception:  # the writer must outlive it
+                log.exception("unexpected error after a commit")
+        if not self.answer.done():
+            self.answer.set_result(self.result)
+
+    def refuse(self, error: BaseException) -> None:
+        """Tell whoever waits that nothing of it was written."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class Committer:
@@ -94,18 +137,21 @@ class Committer:
         self,
         store: Store,
         *,
-        acknowledge: Callable[[list[Progress], Committed], None],
+        acknowledge: Callable[[list[Progress], list[Order], Committed], None],
         lease_lost: Callable[[int], None],
         store_gone: Callable[[StoreError], None],
-        after_turn: Callable[[Callable[[], None]], None],
+        on_host: Callable[..., None],
     ) -> None:
         self._store = store
         self._acknowledge = acknowledge
         self._lease_lost = lease_lost
         self._store_gone = store_gone
-        self._after_turn = after_turn
+        self._on_host = on_host
         self._queue: deque[Progress | Order] = deque()
         self._starts: deque[tuple[float, Run, int]] = deque()
+        self._role = threading.Lock()
+        """Held by whoever takes from the queue and writes."""
+        self._context = contextvars.Context()
         self._bell = threading.Lock()
         self._bell.acquire()
         self._late_until = 0.0
@@ -125,11 +171,32 @@ class Committer:
     def put(self, item: Progress | Order) -> None:
         """Queue a write and wake the thread; from any thread."""
         self._queue.append(item)
-        self.ring()
+        # In this order: a thread that is busy looks into the queue after it says that it is not.
+        if not self._busy:
+            self.ring()
 
     def put_quietly(self, item: Progress) -> None:
-        """Queue a write without waking the thread; whoever does that calls `ring` soon after."""
+        """Queue a write without waking the thread: the caller goes straight to `help_out`."""
         self._queue.append(item)
+
+    def help_out(self) -> None:
+        """Write what is queued in the calling thread, which waits for it, unless somebody writes already.
+
+        A lone sync flow is spared two changes of threads for each of its steps, which take longer than
+        the commit.
+        """
+        if not self._queue:
+            return
+        if not self._role.acquire(blocking=False):
+            self.ring()
+            return
+        try:
+            # The calling flow's context is not that of whoever is told.
+            self._context.run(self._write_queue, ())
+        finally:
+            self._role.release()
+        if self._queue:
+            self.ring()
 
     def ring(self) -> None:
         """Wake the thread."""
@@ -144,10 +211,19 @@ class Committer:
         self._starts.append((time.monotonic() + START_DELAY_S, run, number))
 
     def remind(self) -> None:
-        """Wake the thread where a start is late; called some forty times a second."""
+        """Wake the thread where a start is late, or a write is queued that nobody came to help with.
+
+        Called some forty times a second.
+        """
+        if self._queue and not self._busy:
+            self.ring()
         with suppress(IndexError):
             if self._starts[0][0] <= time.monotonic():
                 self.ring()
+
+    def is_busy(self) -> bool:
+        """Whether the thread is writing, or was woken to."""
+        return self._busy or not self._bell.locked()
 
     def is_idle(self) -> bool:
         """Whether nothing is queued or being written."""
@@ -166,16 +242,20 @@ class Committer:
     def _work(self) -> None:
         while True:
             self._wait()
-            self._busy = True
-            items = self._take()
-            self.written += len(items)
-            if items:
-                self._commit(items)
-            self._busy = False
-            if items:
-                continue
-            if self._closing and not self._queue:
+            with self._role:
+                wrote = self._write_queue(self._late_starts())
+            if not wrote and self._closing and not self._queue:
                 return
+
+    def _write_queue(self, late: Sequence[Progress]) -> bool:
+        """Commit what is queued and these late starts; the caller has the writer's role."""
+        self._busy = True
+        items = [*self._taken(), *late]
+        self.written += len(items)
+        if items:
+            self._commit(items)
+        self._busy = False
+        return bool(items)
 
     def _wait(self) -> None:
         self._ask_for_starts()
@@ -196,7 +276,7 @@ class Committer:
         now = time.monotonic()
         if starts and not self._asked and self._late_until < starts[0][0] <= now:
             self._asked = True
-            self._after_turn(lambda: self._let_starts_go(now))
+            self._on_host(self._let_starts_go, now)
 
     def _let_starts_go(self, until: float) -> None:
         """Write the starts that are late: called after the turn of the host's loop in which they were.
@@ -208,11 +288,9 @@ class Committer:
         self._asked = False
         self.ring()
 
-    def _take(self) -> list[Progress | Order]:
+    def _taken(self) -> list[Progress | Order]:
         queue = self._queue
-        items = [queue.popleft() for _ in range(min(len(queue), LONGEST_BATCH))]
-        items.extend(self._late_starts())
-        return items
+        return [queue.popleft() for _ in range(min(len(queue), LONGEST_BATCH))]
 
     def _late_starts(self) -> list[Progress]:
         starts = self._starts
@@ -247,7 +325,7 @@ class Committer:
                 failing = True
                 time.sleep(pause)
                 pause = min(pause * 2, 1.0)
-                items = [*progress, *self._take()]
+                items = [*progress, *self._taken()]
                 continue
             self._answer(progress, orders, committed)
             return
@@ -255,7 +333,10 @@ class Committer:
     def _is_final(self, error: StoreError, progress: list[Progress], orders: list[Order]) -> bool:
         """Tell the clients of a failed commit, and decide whether the flows' part is tried again."""
         for order in orders:
-            order.answer.set_exception(error)
+            if order.is_host:
+                self._on_host(order.refuse, error)
+            else:
+                order.refuse(error)
         try:
             self._store.check()
         except StoreError as gone:
@@ -288,15 +369,14 @@ class Committer:
         starts = iter(committed.starts[children:])
         signals = iter(committed.signals)
         cancels = iter(committed.cancels)
-        if progress:
-            self._acknowledge(progress, committed)
         for order in orders:
             if isinstance(order.write, NewFlow):
-                order.answer.set_result(next(starts))
+                order.result = next(starts)
             elif isinstance(order.write, NewSignal):
-                order.answer.set_result(next(signals))
+                order.result = next(signals)
             else:
-                order.answer.set_result(next(cancels))
+                order.result = next(cancels)
+        self._acknowledge(progress, orders, committed)
 
 
 def _add(batch: Batch, report: Progress) -> None:

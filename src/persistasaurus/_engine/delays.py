@@ -12,8 +12,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from persistasaurus._engine.outbox import put_end
 from persistasaurus._engine.signals import on_wait_due
-from persistasaurus._engine.steps import complete, start_attempt
+from persistasaurus._engine.steps import start_attempt
 from persistasaurus._model import COMPLETE, PENDING, Kind
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def on_due(engine: Engine, run: Run, operation: Operation) -> None:
         return
     match operation.kind:
         case Kind.SLEEP | Kind.TIMER:
-            complete(engine, run, operation, COMPLETE)
+            put_end(run, operation, COMPLETE)
         case Kind.STEP:
             start_attempt(engine, run, operation)
         case Kind.SIGNAL | Kind.WAIT_FOR:

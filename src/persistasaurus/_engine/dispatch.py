@@ -39,4 +39,4 @@ def deal_out(engine: Engine, run: Run, mail: Mailbox) -> None:
     if run.signals:
         hand_out(engine, run)
     for child in mail.children:
-        on_child(engine, run, child)
+        on_child(run, child)

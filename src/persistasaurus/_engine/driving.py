@@ -76,6 +76,7 @@ def fail(engine: Engine, run: Run, error: BaseException) -> None:
 def failing_steps(run: Run, error: BaseException) -> dict[int, int]:
     """Return the steps whose failures are in an exception's chain, lowest first, with their names' ids."""
     found: dict[int, int] = {}
+    failures = run.failures or {}
     seen: set[int] = set()
     todo: list[BaseException | None] = [error]
     while todo:
@@ -83,7 +84,7 @@ def failing_steps(run: Run, error: BaseException) -> dict[int, int]:
         if one is None or id(one) in seen:
             continue
         seen.add(id(one))
-        known = run.failures.get(id(one))
+        known = failures.get(id(one))
         if known is not None and known[0] is one:
             found[known[1]] = known[2]
         # The context counts also where `from None` hides it from the reader.
@@ -98,9 +99,10 @@ def _end(
 ) -> None:
     run.finished = True
     for operation in list(run.open.values()):
-        if operation.task is not None and operation.running:
+        if operation.running:
             operation.abandoned = True
-            engine.cancel_task(operation.task)
+            if operation.task is not None:
+                engine.cancel_task(operation.task)
     if status != FAILED:
         pass_by_unasked(run)
     report = Progress(run)

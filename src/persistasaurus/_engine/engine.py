@@ -7,22 +7,25 @@ import itertools
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from persistasaurus._engine.async_run import AsyncRun
-from persistasaurus._engine.commit import Committer, Progress
+from persistasaurus._engine.commit import Committer, Order, Progress
 from persistasaurus._engine.delays import TimerQueue
 from persistasaurus._engine.facts import Facts
-from persistasaurus._engine.history import Replay
+from persistasaurus._engine.host import Host
 from persistasaurus._engine.memory import Memory
 from persistasaurus._engine.names import Names
 from persistasaurus._engine.pool import Pool
 from persistasaurus._engine.registry import Registry
 from persistasaurus._engine.results import Results
 from persistasaurus._engine.run import Run
+from persistasaurus._engine.runners import Runners
 from persistasaurus._engine.settings import Settings
-from persistasaurus._engine.steps import start_attempt
+from persistasaurus._engine.steps import begin_async, end_async, start_attempt
 from persistasaurus._engine.worker import Worker
 from persistasaurus._events import Happening, Observer
 from persistasaurus._store.base import Store
@@ -38,7 +41,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("persistasaurus")
 
-NOTHING_RECORDED = Replay({}, [], 0)
+TOLD_AT_ONCE = 64
+"""Completions in one turn of the host's loop: what they make run is still in the processor's cache."""
+
+GIVE_WAY_S = 0.000_01
+"""Long enough that the writer gets the interpreter's lock, for which it would else wait 5 ms each time."""
 
 # Not the identity of the store: that is used again once it is gone, by one with other names.
 _numbers = itertools.count()
@@ -49,6 +56,7 @@ class Engine:
 
     host: asyncio.AbstractEventLoop
     worker_id: int | None = None
+    _owns_host = False
 
     def __init__(
         self, store: Store, registry: Registry, clock: Clock, settings: Settings, observer: Observer | None
@@ -63,31 +71,34 @@ class Engine:
         self.facts = Facts(observer, self.now_ms, self.names)
         self.memory = Memory(self)
         self.runs: dict[int, Run] = {}
-        self.results = Results()
+        self.results = Results(self.on_host)
         self.stopping = False
         self.gone: StoreError | None = None
         self._cancelled_tasks: set[asyncio.Task[Any]] = set()
         self.flow_pool = Pool("flow", settings.flow_threads)
         self.step_pool = Pool("step", settings.step_threads)
+        self.runners = Runners(partial(begin_async, self), partial(end_async, self))
         self.committer = Committer(
             store,
             acknowledge=self._acknowledge,
             lease_lost=self._lease_lost,
             store_gone=self._store_gone,
-            after_turn=self.on_host,
+            on_host=self.on_host,
         )
         self.worker = Worker(self)
         self.timers = TimerQueue(self.worker.ring)
         self._held: list[tuple[Run, Operation]] = []
         self._host_thread: int | None = None
-        self._ring_is_due = False
+        self._untold: deque[Progress | Order] = deque()
+        """What is durable, for the host's thread, which has not come to it yet."""
 
     # Life.
 
-    def start(self, host: asyncio.AbstractEventLoop, host_thread: int) -> None:
+    def start(self, host: Host) -> None:
         """Begin to drive flows; async ones, and async steps, on `host`."""
-        self.host = host
-        self._host_thread = host_thread
+        self.host = host.loop
+        self._host_thread = host.thread_id
+        self._owns_host = host.is_own
         self.timer_name_id = self.names.intern(("", "timer"))
         self.sleep_name_id = self.names.intern(("", "sleep"))
         self.committer.start()
@@ -146,6 +157,12 @@ class Engine:
         """Whether the calling thread is that of the host's loop."""
         return threading.get_ident() == self._host_thread
 
+    def is_alone(self, run: Run) -> bool:
+        """Whether a commit here keeps nobody waiting: on the app's own loop, with one flow, which waits."""
+        if not self._owns_host or len(self.runs) > 1 or run.active:
+            return False
+        return threading.get_ident() == self._host_thread
+
     def has_held(self) -> bool:
         """Whether attempts are kept back."""
         return bool(self._held)
@@ -172,33 +189,52 @@ class Engine:
 
     # The commit path.
 
-    def put(self, report: Progress) -> None:
-        """Queue a flow's write; on the host's thread the writer is woken once per turn of its loop."""
-        if threading.get_ident() != self._host_thread:
-            self.committer.put(report)
-            return
-        self.committer.put_quietly(report)
-        if not self._ring_is_due:
-            self._ring_is_due = True
-            self.host.call_soon(self._ring)
-
-    def _ring(self) -> None:
-        self._ring_is_due = False
-        self.committer.ring()
-
-    def _acknowledge(self, reports: list[Progress], committed: Committed) -> None:
+    def _acknowledge(self, reports: list[Progress], orders: list[Order], committed: Committed) -> None:
         children = iter(committed.starts)
-        for_host: list[tuple[Progress, Any]] = []
+        observed = self.facts.observed
+        for_host: list[Progress | Order] = []
         for report in reports:
-            if self.facts.observed:
+            if observed:
                 self.facts.tell_end(report)
-            answer = next(children) if report.child is not None else None
+            if report.child is not None:
+                report.answer = next(children)
             if isinstance(report.run, AsyncRun):
-                for_host.append((report, answer))
+                for_host.append(report)
             else:
-                _tell(report, answer)
+                _tell(report)
+        for order in orders:
+            if order.is_host:
+                for_host.append(order)
+            else:
+                order.tell()
         if for_host:
-            self.on_host(_tell_all, for_host)
+            self.on_host(self._tell_on_host, for_host)
+
+    def _tell_on_host(self, committed: list[Progress | Order]) -> None:
+        """Show the flows what was committed, a few at a turn of the loop, which others use too."""
+        telling = bool(self._untold)
+        self._untold.extend(committed)
+        if not telling:
+            self._tell_some()
+
+    def _tell_some(self) -> None:
+        untold = self._untold
+        try:
+            for _ in range(min(len(untold), TOLD_AT_ONCE)):
+                each = untold.popleft()
+                if isinstance(each, Order):
+                    each.tell()
+                else:
+                    _tell(each)
+        finally:
+            if untold:
+                self.host.call_soon(self._tell_some)
+                if self.committer.is_busy():
+                    time.sleep(GIVE_WAY_S)
+
+    def has_untold(self) -> bool:
+        """Whether something is durable of which its flow does not know yet."""
+        return bool(self._untold)
 
     def _lease_lost(self, worker_id: int) -> None:
         """Drop every flow: another worker drives them now."""
@@ -235,7 +271,8 @@ class Engine:
     def write_start(self, run: Run, operation: Operation, status: int) -> None:
         """Have the start of an operation written with the flow's next commit, or alone soon."""
         with run.guard:
-            run.unwritten[operation.number] = operation.parts(run.key, status)
+            operation.status = status
+            run.unwritten[operation.number] = operation
         self.committer.note_start(run, operation.number)
 
     def read_mail(self, run: Run) -> None:
@@ -245,14 +282,9 @@ class Engine:
             run.read_mail(mail)
 
 
-def _tell(report: Progress, answer: Any) -> None:
+def _tell(report: Progress) -> None:
     if report.update is not None and report.update.release:
         if report.then is not None:
-            report.then(answer)
+            report.then(report.answer)
         return
-    report.run.committed(report, answer)
-
-
-def _tell_all(reports: list[tuple[Progress, Any]]) -> None:
-    for report, answer in reports:
-        _tell(report, answer)
+    report.run.committed(report)

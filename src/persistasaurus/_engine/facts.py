@@ -30,11 +30,9 @@ class Facts:
 
     def tell_end(self, report: Progress) -> None:
         """Tell the end of a step that has just become durable, if the write holds one."""
-        operation = report.operation
-        if report.completes is None or operation is None or operation.definition is None:
-            return
-        status: int = report.completes[0][4]
-        self.tell(Happening.STEP_ENDED, report.run, operation, STATUS_BY_CODE[status])
+        operation = report.completes
+        if operation is not None and operation.definition is not None:
+            self.tell(Happening.STEP_ENDED, report.run, operation, STATUS_BY_CODE[operation.status])
 
     def tell(
         self,

@@ -12,6 +12,9 @@ from persistasaurus.errors import WrongContextError
 class Host:
     """An event loop and the thread that it runs in."""
 
+    is_own = False
+    """Whether the loop is the app's own: no code runs on it but flows and their async steps."""
+
     def __init__(self, loop: asyncio.AbstractEventLoop, thread_id: int, close: Callable[[], None]) -> None:
         self.loop = loop
         self.thread_id = thread_id
@@ -48,7 +51,9 @@ class Host:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(5)
 
-        return cls(loop, thread.ident or 0, close)
+        host = cls(loop, thread.ident or 0, close)
+        host.is_own = True
+        return host
 
     def is_here(self) -> bool:
         """Whether the calling code runs on this loop's thread."""

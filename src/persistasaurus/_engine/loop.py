@@ -14,7 +14,7 @@ import logging
 import math
 import sys
 from asyncio import events, tasks
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -76,20 +76,22 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
     reported to the loop instead of to the flow: failed callbacks, failures that nobody looked at.
     """
 
+    # What most flows never need is not made for them.
+    unhandled: Sequence[dict[str, Any]] = ()
+    _generators: Unfinished[AsyncGenerator[Any, Any]] | None = None
+    _main: FlowTask | None = None
+    _completing: CompletionOrder | None = None
+    _running = False
+    _futures = 0
+    _started = 0
+
     def __init__(self, timers: TimerPort, *, now: float) -> None:
-        self.unhandled: list[dict[str, Any]] = []
         self._timers = timers
         self._time = now
         self._ready: list[Handle] = []
-        self._running = False
-        self._futures = 0
-        self._started = 0
         # asyncio holds tasks weakly. One that only a cycle holds would be collected, and its `finally` run,
         # whenever the garbage collector comes by. So would an async generator.
         self._tasks: Unfinished[FlowTask] = Unfinished(FlowTask.done)
-        self._generators: Unfinished[AsyncGenerator[Any, Any]] = Unfinished(is_exhausted)
-        self._main: FlowTask | None = None
-        self._completing: CompletionOrder | None = None
 
     # What the engine calls.
 
@@ -118,7 +120,7 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
         host = _get_running_loop()
         host_task = _swap_task(host, None) if _ONE_TASK_A_THREAD and host is not None else None
         firstiter, finalizer = _get_hooks()
-        _set_hooks(self._generators.add, leave_unfinished)
+        _set_hooks(self._keep_generator, leave_unfinished)
         _set_running_loop(self)
         self._running = True
         try:
@@ -242,7 +244,7 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Note and log what went wrong outside of the flow's own reach."""
-        self.unhandled.append(context)
+        self.unhandled = [*self.unhandled, context]
         error = context.get("exception")
         task = context.get("task") or context.get("future")
         log.error(
@@ -269,6 +271,11 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
         task.context = context
         self._tasks.add(task)
         return task
+
+    def _keep_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+        if self._generators is None:
+            self._generators = Unfinished(is_exhausted)
+        self._generators.add(generator)
 
     def _completed_task(self, frame: Any, coroutine: Any) -> FlowTask:
         order = self._completing
@@ -344,7 +351,7 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
             # flow's context, because CPython never lets go of the old one where a new one is handed in.
             del task.number, task.context
             FlowTask.__init__(task, coroutine, loop=self, name=task.get_name())
-        for generator in self._generators.drop():
+        for generator in self._generators.drop() if self._generators is not None else ():
             if context is not None:
                 close_generator(generator, context)
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -61,18 +62,13 @@ class Memory:
             and len(self._engine.runs) < self._engine.settings.capacity
         )
 
-    def start_flow(self, new: NewFlow, target: Target, bound: dict[str, Any]) -> Future[StartedFlow]:
+    def start_flow(
+        self, new: NewFlow, target: Target, bound: dict[str, Any], answer: asyncio.Future[StartedFlow] | None
+    ) -> Future[StartedFlow] | asyncio.Future[StartedFlow]:
         """Start a flow; the answer comes once it is durable, and by then the flow is being driven."""
-        order = Order(new)
-        order.answer.add_done_callback(lambda done: self._started(done, new, target, bound))
+        order = Order(new, answer=answer, then=lambda started: self.drive_new(new, started, target, bound))
         self._engine.committer.put(order)
         return order.answer
-
-    def _started(
-        self, done: Future[StartedFlow], new: NewFlow, target: Target, bound: dict[str, Any]
-    ) -> None:
-        if done.exception() is None:
-            self.drive_new(new, done.result(), target, bound)
 
     def drive_new(self, new: NewFlow, answer: StartedFlow, target: Target, bound: dict[str, Any]) -> None:
         """Drive a flow that was just started here; one that this worker does not own waits for a claim."""
@@ -81,7 +77,7 @@ class Memory:
                 self._engine.kick()
             return
         flow = _fresh_row(new, answer, target)
-        self._drive(flow, target, NOTHING_RECORDED, bound)
+        self._drive(flow, self._new_run(flow, target, NOTHING_RECORDED, bound))
         if flow.flow_key in self._poked_early:
             self.poked(flow.flow_key)
 
@@ -96,16 +92,12 @@ class Memory:
         if mail is not None and not run.finished:
             run.post(lambda: run.poked(mail))
 
-    def _drive(self, flow: FlowRow, target: Target, replay: Replay, bound: dict[str, Any]) -> Run:
-        run = self._new_run(flow, target, replay, bound)
+    def _drive(self, flow: FlowRow, run: Run) -> None:
+        run.live = True  # nothing is recorded, and nobody has left anything
         self._engine.runs[flow.flow_key] = run
         if self._engine.facts.observed:
-            happening = (
-                Happening.FLOW_RECOVERED if replay.events or flow.lost_claims else Happening.FLOW_STARTED
-            )
-            self._engine.facts.tell(happening, run)
+            self._engine.facts.tell(Happening.FLOW_STARTED, run)
         run.start()
-        return run
 
     def _new_run(self, flow: FlowRow, target: Target, replay: Replay, bound: dict[str, Any]) -> Run:
         kind = AsyncRun if target.definition.is_async else SyncRun
@@ -160,7 +152,7 @@ class Memory:
         told = ChildOutcome(
             step, flow.flow_key, flow.flow_id, outcome.status, outcome.result, outcome.error, None, None
         )
-        parent.post(lambda: on_child(self._engine, parent, told))
+        parent.post(lambda: on_child(parent, told))
 
 
 def _crash_loop(flow: FlowRow) -> FlowParked:

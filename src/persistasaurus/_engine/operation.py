@@ -29,7 +29,12 @@ class Operation:
     delay_ms: int | None = None
     due_at_ms: int | None = None
     started_at_ms = 0
-    ended_after_ms = 0
+    ended_after_ms: int | None = None
+    status = PENDING
+    """What its row says next: of its start while it waits for company, then of its end."""
+    return_value: str | None = None
+    failure: str | None = None
+    """The error that its row says."""
     attempt = 0
     attempts_before = 0
     ended_attempt = 0
@@ -84,12 +89,12 @@ class Operation:
         return_value: str | None = None,
         error: str | None = None,
     ) -> RowParts:
-        """Return its row as it stands now."""
+        """Return its row as it stands now, without the end of an attempt but for what is given."""
         return (
             (
                 key,
                 self.number,
-                int(self.kind),
+                self.kind,
                 self.name_id,
                 status,
                 self.attempt,
@@ -100,4 +105,25 @@ class Operation:
                 self.due_at_ms,
             ),
             (self.attempts_before, self.parameters, return_value, error),
+        )
+
+    def ended_row(self, key: int, event: int) -> tuple[Any, ...]:
+        """Return the row of its end, the flow's event of that number, without its checksum."""
+        return (
+            key,
+            self.number,
+            self.kind,
+            self.name_id,
+            self.status,
+            self.attempt,
+            self.asked,
+            self.started_at_ms,
+            self.ended_after_ms,
+            self.delay_ms,
+            self.due_at_ms,
+            event,
+            self.attempts_before,
+            self.parameters,
+            self.return_value,
+            self.failure,
         )

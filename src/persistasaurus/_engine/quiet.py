@@ -59,7 +59,12 @@ class Quiet:
         """Whether nothing runs, is being written or is due."""
         engine = self._engine
         runs = list(engine.runs.values())
-        if engine.has_held() or not engine.committer.is_idle() or not all(run.at_rest() for run in runs):
+        if (
+            engine.has_held()
+            or engine.has_untold()
+            or not engine.committer.is_idle()
+            or not all(run.at_rest() for run in runs)
+        ):
             return False
         due = self.next_due_ms()
         return engine.worker.is_idle() and (due is None or due > engine.now_ms())

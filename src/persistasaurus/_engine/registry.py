@@ -19,7 +19,7 @@ from persistasaurus.errors import DuplicateNameError, NotMarkableError, UnknownF
 Factory = Callable[[], Any]
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class Definition:
     """A function that a user has marked, with what the engine needs to call and record it."""
 
@@ -33,25 +33,17 @@ class Definition:
     local_names: Mapping[str, Any] | None = None
     name_ids: dict[int, int] = field(default_factory=dict[int, int])
     """Its number in each open store, by the store's identity."""
-    _arguments: ArgumentsCodec | None = None
-    _result: ValueCodec | None = None
     _log_name: tuple[str, str] | None = None
 
-    @property
+    @functools.cached_property
     def arguments(self) -> ArgumentsCodec:
         """Reads and writes the arguments as JSON; made at first use, when all names are defined."""
-        if self._arguments is None:
-            self._arguments = arguments_codec(
-                self.function, skip_self=self.is_method, localns=self.local_names
-            )
-        return self._arguments
+        return arguments_codec(self.function, skip_self=self.is_method, localns=self.local_names)
 
-    @property
+    @functools.cached_property
     def result(self) -> ValueCodec:
         """Reads and writes the result as JSON."""
-        if self._result is None:
-            self._result = self.arguments.return_codec()
-        return self._result
+        return self.arguments.return_codec()
 
     @property
     def log_name(self) -> tuple[str, str]:
@@ -90,7 +82,7 @@ class StepDefinition(Definition):
         return f"step:{class_name}.{method_name}" if class_name else f"step:{method_name}"
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class FlowDefinition(Definition):
     """A flow: a function whose steps are recorded."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Container
+from collections.abc import Callable, Container
 from concurrent.futures import Future
 from typing import NamedTuple
 
@@ -30,27 +31,33 @@ def outcome_of(row: FlowRow) -> Outcome | None:
     return None
 
 
-class Results:
-    """Futures of outcomes by flow id. Flows of this process tell; for others the store is asked."""
+Waiter = Future[Outcome] | asyncio.Future[Outcome]
+"""A thread's, or a coroutine's on the app's own loop, which spares it the way through another thread's."""
 
-    def __init__(self) -> None:
-        self._waiting: dict[str, list[Future[Outcome]]] = {}
+
+class Results:
+    """Futures of outcomes by flow id. Flows of this process tell; for others the store is asked.
+
+    `on_host` calls a function on the app's own loop, where the futures of asyncio belong.
+    """
+
+    def __init__(self, on_host: Callable[..., None]) -> None:
+        self._on_host = on_host
+        self._waiting: dict[str, list[Waiter]] = {}
         self._lock = threading.Lock()
         self._closed: BaseException | None = None
         self.to_ask: list[str] = []
         """Flow ids that nobody has looked at since the store last changed."""
 
-    def wait(self, flow_id: str) -> Future[Outcome]:
-        """Return a future that gets the flow's next outcome."""
-        future: Future[Outcome] = Future()
+    def wait(self, flow_id: str, future: Waiter) -> None:
+        """Have a future get the flow's next outcome."""
         with self._lock:
             if self._closed is not None:
                 future.set_exception(self._closed)
             else:
                 self._waiting.setdefault(flow_id, []).append(future)
-        return future
 
-    def forget(self, flow_id: str, future: Future[Outcome]) -> None:
+    def forget(self, flow_id: str, future: Waiter) -> None:
         """Stop waiting."""
         with self._lock:
             waiting = self._waiting.get(flow_id, [])
@@ -66,7 +73,9 @@ class Results:
         with self._lock:
             futures = self._waiting.pop(flow_id, [])
         for future in futures:
-            if future.set_running_or_notify_cancel():
+            if isinstance(future, asyncio.Future):
+                self._on_host(_answer, future, outcome)
+            elif future.set_running_or_notify_cancel():
                 future.set_result(outcome)
 
     def note_change(self) -> None:
@@ -91,5 +100,17 @@ class Results:
             futures = [future for waiting in self._waiting.values() for future in waiting]
             self._waiting.clear()
         for future in futures:
-            if future.set_running_or_notify_cancel():
+            if isinstance(future, asyncio.Future):
+                self._on_host(_refuse, future, reason)
+            elif future.set_running_or_notify_cancel():
                 future.set_exception(reason)
+
+
+def _answer(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
+    if not future.done():
+        future.set_result(outcome)
+
+
+def _refuse(future: asyncio.Future[Outcome], reason: BaseException) -> None:
+    if not future.done():
+        future.set_exception(reason)

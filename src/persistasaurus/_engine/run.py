@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
-from persistasaurus._engine import dispatch
+from persistasaurus._engine import dispatch, outbox
 from persistasaurus._engine.attempts import is_settled
 from persistasaurus._engine.calls import Calls
 from persistasaurus._engine.commit import Progress
@@ -26,7 +27,7 @@ from persistasaurus._engine.history import (
     mismatch,
     not_asked,
 )
-from persistasaurus._engine.operation import Operation
+from persistasaurus._engine.operation import Operation, RowParts
 from persistasaurus._engine.recorded import decode_recorded
 from persistasaurus._engine.retried import is_asked_again, next_number, renumber, take_another_way
 from persistasaurus._engine.signals import note_taken
@@ -46,6 +47,9 @@ class Run(Calls):
     """The state that both drivers share."""
 
     instance: Any = None
+    recorded: deque[Event] | tuple[()] = ()
+    """Events of the history that the flow has not been shown yet."""
+    last_recorded = 0
     number = 0
     seen = 0
     live = False
@@ -60,6 +64,15 @@ class Run(Calls):
     halted: BaseException | None = None
     finished = False
     has_children = False
+    # A thousand flows in memory are a thousand times what each holds: what most never need is not made.
+    frontier: list[Operation] | None = None
+    """What the flow has asked for beyond the history that it is being shown."""
+    signals: Sequence[SignalRow] = ()
+    taken: AbstractSet[int] = frozenset()
+    unclaimed: Sequence[Operation] = ()
+    """Waits whose signal came when the flow had just left them, oldest first."""
+    failures: dict[int, tuple[BaseException, int, int]] | None = None
+    """What steps have raised, with their numbers and their names'."""
     mail: Mailbox | None = None
     """What others had left when the flow was claimed; read once its history is used up."""
     mail_read = False
@@ -77,16 +90,12 @@ class Run(Calls):
         self.bound = bound
         self.now_ms = flow.created_at_ms
         self.rows = replay.rows
-        self.recorded: deque[Event] = deque(replay.events)
-        self.last_recorded = max((n for n, row in replay.rows.items() if row[6] >= 0), default=0)
+        if replay.rows or replay.events:
+            self.recorded = deque(replay.events)
+            self.last_recorded = max((n for n, row in replay.rows.items() if row[6] >= 0), default=0)
         self.open: dict[int, Operation] = {}
-        self.frontier: list[Operation] = []
-        self.unwritten: dict[int, Any] = {}
-        """Rows of started steps that travel with the flow's next commit."""
-        self.signals: list[SignalRow] = []
-        self.taken: set[int] = set()
-        self.unclaimed: list[Operation] = []
-        """Waits whose signal came when the flow had just left them, oldest first."""
+        self.unwritten: dict[int, Operation | RowParts] = {}
+        """What has begun and travels with the flow's next commit; an operation stands for its row by then."""
         self.pokes = flow.pokes
         self.crashes = flow.crashes
         self.lost_claims = flow.lost_claims
@@ -96,8 +105,6 @@ class Run(Calls):
         self.lost_before = flow.lost_claims
         self.guard = threading.Lock()
         """Held for a moment where steps that end in other threads touch the counts and rows."""
-        self.failures: dict[int, tuple[BaseException, int, int]] = {}
-        """What steps have raised, with their numbers and their names'."""
         # The writer's: the numbers of the last committed event.
         self.events = len(replay.events)
         self.chain = replay.chain
@@ -122,7 +129,7 @@ class Run(Calls):
         """Show the flow a completion."""
 
     @abstractmethod
-    def committed(self, report: Progress, answer: Any) -> None:
+    def committed(self, report: Progress) -> None:
         """Take note of a durable write; called by the driver in the order of the commits."""
 
     @abstractmethod
@@ -139,10 +146,14 @@ class Run(Calls):
 
     # Asking for operations.
 
-    def ask(self, kind: Kind, name_id: int, name: tuple[str, str]) -> Operation:
+    def ask(self, kind: Kind, name_id: int) -> Operation:
         """Give the next operation its step number, and hold it against the log."""
         if self.halted is not None:
             raise self.halted if isinstance(self.halted, Halt) else Halt
+        if not self.rows:
+            self.number += 1
+            operation = self.open[self.number] = Operation(self.number, kind, name_id, None, self.seen)
+            return operation
         number = next_number(self)
         row = self.rows.get(number)
         if row is not None and row[6] == AFTER_REOPENED and not is_asked_again(row, kind, name_id):
@@ -151,7 +162,7 @@ class Run(Calls):
         operation = Operation(number, kind, name_id, row, self.seen)
         if row is not None:
             if differs(row, kind, name_id):
-                self._differs(row, kind, name)
+                self._differs(row, kind, name_id)
             if row[11] is None:
                 operation.restore()
         self.open[number] = operation
@@ -168,27 +179,38 @@ class Run(Calls):
         if self.live:
             dispatch.begin(self.engine, self, operation)
         else:
+            if self.frontier is None:
+                self.frontier = []
             self.frontier.append(operation)
 
-    def _differs(self, row: Any, kind: int, name: tuple[str, str]) -> None:
+    def _differs(self, row: Any, kind: int, name_id: int) -> None:
         """Stop the flow, which is to be parked."""
-        recorded = describe(row.kind, self.engine.names.of(row.name_id))
-        self.halted = mismatch(self.flow_id, row.step, recorded, describe(kind, name))
+        names = self.engine.names
+        recorded = describe(row.kind, names.of(row.name_id))
+        self.halted = mismatch(self.flow_id, row.step, recorded, describe(kind, names.of(name_id)))
         raise Halt
 
     # Showing completions to the flow.
 
-    def deliver(self, event: Event) -> None:
+    def show(self, operation: Operation | None) -> None:
+        """Show the flow what was committed just now: the end of an operation, or with None its cancel."""
+        if operation is None:
+            self.deliver(CANCEL, self.cancelled_at_ms or 0)
+        else:
+            self.deliver(operation.number, operation.started_at_ms + (operation.ended_after_ms or 0))
+
+    def deliver(self, step: int, at_ms: int) -> None:
         """Show the flow its next recorded or committed completion."""
         self.seen += 1
-        self.now_ms = max(self.now_ms, event.at_ms)
-        if event.step == CANCEL:
+        if at_ms > self.now_ms:  # noqa: PLR1730 - max() is a call
+            self.now_ms = at_ms
+        if step == CANCEL:
             self.show_cancel()
             return
-        operation = self.open.pop(event.step, None)
+        operation = self.open.pop(step, None)
         if operation is None:
-            if event.step > self.number:
-                self._not_asked(event.step)
+            if step > self.number:
+                self._not_asked(step)
             return
         operation.done = True
         self.settle(operation)
@@ -210,8 +232,8 @@ class Run(Calls):
         self.check_all_asked()
         if self.halted is not None:
             return
-        frontier, self.frontier = self.frontier, []
-        for operation in frontier:
+        frontier, self.frontier = self.frontier, None
+        for operation in frontier or ():
             if not operation.abandoned:
                 dispatch.begin(self.engine, self, operation)
         if self.mail is not None:
@@ -231,60 +253,20 @@ class Run(Calls):
         if operation.row is not None and operation.row[11] is not None:
             decode_recorded(self.engine, self, operation)
         if operation.error is not None:
+            if self.failures is None:
+                self.failures = {}
             self.failures[id(operation.error)] = (operation.error, operation.number, operation.name_id)
 
     # Writing.
 
-    def put(self, report: Progress, *, ended: Operation | None = None) -> bool:
-        """Send a write to the store, with the rows that wait for company.
-
-        With `ended` the write is the outcome of that operation's attempt; false, and nothing is
-        written, where the flow has cancelled it meanwhile.
-        """
+    def put(self, report: Progress) -> None:
+        """Send a write to the store, with the rows that wait for company."""
         with self.guard:
-            written = self._put(report, ended)
-        if not written:
-            self.nudge()
-        return written
-
-    def _put(self, report: Progress, ended: Operation | None) -> bool:
-        if ended is not None:
-            if ended.running:
-                ended.running = False
-                self.active -= 1
-            # A step in another thread may outlive its flow's claim: what it says then is not this flow's.
-            if ended.abandoned or self.finished:
-                return False
-            ended.commits = report.completes is not None
-            self.unwritten.pop(ended.number, None)
-        if self.unwritten:
-            # Before its own rows, which are newer.
-            report.rows[:0] = self.unwritten.values()
-            self.unwritten.clear()
-        crashed = self.crashes and report.completes
-        if report.update is None and (self.idle or crashed or (self.lost_claims and is_settled(self))):
-            self.running(report)
-        self.in_flight += 1
-        self.engine.put(report)
-        return True
+            outbox.send(self, report)
 
     def write_starts(self, report: Progress) -> None:
         """Have a write hold every start that is not written yet; called by the writer."""
-        with self.guard:
-            if not self.unwritten:
-                return
-            if not report.rows:
-                self.in_flight += 1
-            report.rows.extend(self.unwritten.values())
-            self.unwritten.clear()
-
-    def put_nothing(self, operation: Operation) -> None:
-        """Note that an attempt has ended of which nothing is recorded."""
-        with self.guard:
-            if operation.running:
-                operation.running = False
-                self.active -= 1
-        self.nudge()
+        outbox.write_starts(self, report)
 
     def running(self, report: Progress) -> None:
         """Have the write say that the flow runs, and what its crash counts are."""

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from persistasaurus._clock import Duration, to_ms
 from persistasaurus._codec import ValueCodec, value_codec
 from persistasaurus._engine.commit import Progress
+from persistasaurus._engine.outbox import put_end
 from persistasaurus._engine.scope import running_flow
-from persistasaurus._engine.steps import complete, fail, start_attempt
+from persistasaurus._engine.steps import fail, start_attempt
 from persistasaurus._ids import LONGEST_NAME, is_name
 from persistasaurus._model import COMPLETE, PENDING, WAITING, Kind
 from persistasaurus._store.base import SignalRow
@@ -132,7 +133,7 @@ def known_signal(name: str) -> Signal[Any] | None:
 
 def ask_signal(run: Run, signal: Signal[Any], timeout_ms: int | None) -> Operation:
     """Ask for a wait for a signal."""
-    operation = run.ask(Kind.SIGNAL, run.engine.names.intern(("", signal.name)), ("", signal.name))
+    operation = run.ask(Kind.SIGNAL, run.engine.names.intern(("", signal.name)))
     operation.codec = signal.codec
     operation.arguments = signal.name
     if operation.row is None:
@@ -142,7 +143,7 @@ def ask_signal(run: Run, signal: Signal[Any], timeout_ms: int | None) -> Operati
 
 def ask_resume(run: Run, definition: StepDefinition, instance: Any, timeout_ms: int | None) -> Operation:
     """Ask for a wait for a step's resume."""
-    operation = run.ask(Kind.WAIT_FOR, run.name_id(definition), definition.log_name)
+    operation = run.ask(Kind.WAIT_FOR, run.name_id(definition))
     operation.definition = definition
     operation.instance = instance
     operation.codec = definition.result
@@ -173,21 +174,24 @@ def begin_wait(engine: Engine, run: Run, operation: Operation) -> None:
 
 def hand_out(engine: Engine, run: Run) -> None:
     """Give pending signals to the waits for them: oldest signal first, oldest wait first."""
-    for left in list(run.unclaimed):
+    for left in run.unclaimed:
         operation = _waiting_for(run, left.arguments)
         if operation is not None:
-            run.unclaimed.remove(left)
-            _pass_on(engine, run, left, operation)
-    for signal in list(run.signals):
+            run.unclaimed = [each for each in run.unclaimed if each is not left]
+            _pass_on(run, left, operation)
+    taken: set[int] = set()
+    for signal in run.signals:
         operation = _waiting_for(run, signal.name)
         if operation is None:
             continue
-        run.signals.remove(signal)
-        run.taken.add(signal.signal_id)
+        taken.add(signal.signal_id)
         try:
             _accept(engine, run, operation, signal)
         except SerializationError as misfit:
             _reject(run, signal, str(misfit))
+    if taken:
+        run.signals = [signal for signal in run.signals if signal.signal_id not in taken]
+        run.taken |= taken
 
 
 def _waiting_for(run: Run, name: str) -> Operation | None:
@@ -197,13 +201,13 @@ def _waiting_for(run: Run, name: str) -> Operation | None:
     return next((o for o in waits if not o.commits and not o.abandoned), None)
 
 
-def _pass_on(engine: Engine, run: Run, left: Operation, operation: Operation) -> None:
+def _pass_on(run: Run, left: Operation, operation: Operation) -> None:
     """Give a wait the signal that came too late for an earlier one; its row says from which step."""
     what = f"The value of signal {left.arguments!r}"
     text = left.codec.encode(left.value, what=what)
     operation.value = operation.codec.decode(text, what=what)
     operation.parameters = json.dumps({"from_step": left.number})
-    complete(engine, run, operation, COMPLETE, return_value=text)
+    put_end(run, operation, COMPLETE, return_value=text)
 
 
 def note_taken(run: Run, operation: Operation) -> None:
@@ -215,7 +219,7 @@ def note_taken(run: Run, operation: Operation) -> None:
         run.unclaimed = [left for left in run.unclaimed if left.number != step]
     if not operation.abandoned or operation.error is not None or run.halted is not None:
         return
-    run.unclaimed.append(operation)
+    run.unclaimed = [*run.unclaimed, operation]
     if run.live:
         hand_out(run.engine, run)
 
@@ -230,7 +234,7 @@ def _accept(engine: Engine, run: Run, operation: Operation, signal: SignalRow) -
         value = operation.codec.from_json(signal.payload, what=f"The value of signal {signal.name!r}")
         operation.value = value
         text = operation.codec.encode(value, what=f"The value of signal {signal.name!r}")
-        complete(engine, run, operation, COMPLETE, return_value=text, consumed=signal.signal_id)
+        put_end(run, operation, COMPLETE, return_value=text, consumed=signal.signal_id)
         return
     definition: StepDefinition = operation.definition
     what = f"The input of step {definition.log_name[1]!r}"
@@ -244,7 +248,7 @@ def _accept(engine: Engine, run: Run, operation: Operation, signal: SignalRow) -
         operation.due_at_ms = engine.now_ms() + definition.delay_ms
     report = Progress(run)
     report.consumed = signal.signal_id
-    report.rows.append(operation.parts(run.key, PENDING))
+    report.rows = [operation.parts(run.key, PENDING)]
     report.then = lambda _: _resumed(engine, run, operation)
     run.put(report)
 
@@ -279,4 +283,4 @@ def on_wait_due(engine: Engine, run: Run, operation: Operation) -> None:
     if operation.commits or operation.parameters is not None:
         return
     timeout = timedelta(milliseconds=operation.delay_ms or 0)
-    fail(engine, run, operation, TimeoutError(f"Nobody sent {operation.arguments!r} within {timeout}."))
+    fail(run, operation, TimeoutError(f"Nobody sent {operation.arguments!r} within {timeout}."))

@@ -7,14 +7,15 @@ some 10 ms. Its outcome is durable before the flow, or anyone, sees it.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
+from collections.abc import Coroutine
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from persistasaurus._codec import check_size
 from persistasaurus._engine.attempts import in_doubt, next_attempt
 from persistasaurus._engine.commit import Progress
+from persistasaurus._engine.outbox import put_end, put_failed_attempt, put_nothing
 from persistasaurus._engine.recorded import decode_recorded
 from persistasaurus._engine.scope import StepScope, scope
 from persistasaurus._events import Happening
@@ -36,10 +37,9 @@ def ask_step(
 ) -> Operation:
     """Ask for a step."""
     # Before it gets a number: a call that is refused has not happened, live and on every replay alike.
-    bound = definition.arguments.bind(args, kwargs)
-    parameters = definition.arguments.encode(bound, what=definition.input_label)
+    parameters = definition.arguments.write(args, kwargs, what=definition.input_label)
     check_size(parameters, limit=run.engine.settings.max_payload, what=definition.input_label)
-    operation = run.ask(Kind.STEP, run.name_id(definition), definition.log_name)
+    operation = run.ask(Kind.STEP, run.name_id(definition))
     operation.definition = definition
     operation.instance = instance
     operation.arguments = (args, kwargs)
@@ -68,7 +68,8 @@ def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
     """Run an attempt, unless the worker may not: its lease is over, or the flow counts as idle."""
     if operation.abandoned or operation.done or run.halted is not None or run.worker_id != engine.worker_id:
         return
-    if not engine.may_start():
+    # An async one asks once its turn has come.
+    if not operation.definition.is_async and not engine.may_start():
         engine.hold(run, operation)
         return
     if run.idle:
@@ -78,14 +79,15 @@ def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
         report.then = lambda _: start_attempt(engine, run, operation)
         run.put(report)
         return
-    operation.attempt = next_attempt(run, operation)
-    operation.row = None
-    operation.due_at_ms = None
-    operation.running = True
-    with run.guard:
+    with run.guard:  # also what its row says: the writer may be reading that
+        operation.attempt = next_attempt(run, operation)
+        operation.row = None
+        operation.due_at_ms = None
+        operation.status = PENDING
+        operation.running = True
         run.active += 1
-        run.unwritten[operation.number] = operation.parts(run.key)
-    if in_doubt(run, operation):
+        run.unwritten[operation.number] = operation
+    if run.lost_before and in_doubt(run, operation):
         report = Progress(run)
         report.then = lambda _: _run_attempt(engine, run, operation)
         run.put(report)
@@ -95,10 +97,8 @@ def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
 
 
 def _run_attempt(engine: Engine, run: Run, operation: Operation) -> None:
-    if engine.facts.observed:
-        engine.facts.tell(Happening.STEP_STARTED, run, operation)
     if operation.definition.is_async:
-        engine.on_host(_start_async, engine, run, operation)
+        engine.on_host(engine.runners.submit, engine.host, run, operation)
     elif operation.inline:
         _run_here(engine, run, operation)
     else:
@@ -108,13 +108,15 @@ def _run_attempt(engine: Engine, run: Run, operation: Operation) -> None:
 def _still_may(engine: Engine, run: Run, operation: Operation) -> bool:
     """Whether an attempt may run now that its thread or task is there; else it is dropped or kept back."""
     if operation.abandoned or run.worker_id != engine.worker_id:
-        run.put_nothing(operation)
+        put_nothing(run, operation)
         return False
     if not engine.may_start():
         operation.attempt -= 1  # it has not run
         engine.hold(run, operation)
-        run.put_nothing(operation)
+        put_nothing(run, operation)
         return False
+    if engine.facts.observed:
+        engine.facts.tell(Happening.STEP_STARTED, run, operation)
     return True
 
 
@@ -170,36 +172,34 @@ def _call(operation: Operation) -> Any:
     return operation.definition.function(*args, **kwargs)
 
 
-def _start_async(engine: Engine, run: Run, operation: Operation) -> None:
-    context = contextvars.copy_context()
-    context.run(scope.set, StepScope(run.flow_id, operation.number, operation.attempt))
-    # Not host.create_task: an eager task factory would run the step right here, inside the flow's loop.
-    operation.task = asyncio.Task(_attempt_async(engine, run, operation), loop=engine.host, context=context)
-
-
-async def _attempt_async(engine: Engine, run: Run, operation: Operation) -> None:
+def begin_async(engine: Engine, run: Run, operation: Operation) -> Coroutine[Any, Any, Any] | None:
+    """Return the coroutine of an attempt, None where it may not run now."""
     if not _still_may(engine, run, operation):
-        return
-    timeout_ms = operation.definition.timeout_ms
-    limit = None if timeout_ms is None else asyncio.timeout(timeout_ms / 1000)
+        return None
+    if operation.definition.timeout_ms is not None:
+        return _limited(operation)
+    return _call(operation)  # type: ignore[no-any-return]
+
+
+async def _limited(operation: Operation) -> Any:
+    limit = asyncio.timeout(operation.definition.timeout_ms / 1000)
     try:
-        if limit is None:
-            value = await _call(operation)
-        else:
-            async with limit:
-                value = await _call(operation)
-    except asyncio.CancelledError as error:
-        if operation.abandoned or engine.stopping:
-            run.put_nothing(operation)
-            return
-        finish(engine, run, operation, None, error)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - the same place for async steps
-        late = limit is not None and limit.expired() and isinstance(error, TimeoutError)
-        finish(engine, run, operation, None, _too_late(operation) if late else error)
-    else:
-        finish(engine, run, operation, value, None)
+        async with limit:
+            return await _call(operation)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+    raise _too_late(operation)
+
+
+def end_async(
+    engine: Engine, run: Run, operation: Operation, value: Any, error: BaseException | None
+) -> None:
+    """Record how an attempt of an async step ended, but for one that was cancelled because nobody waits."""
+    if isinstance(error, asyncio.CancelledError) and (operation.abandoned or engine.stopping):
+        put_nothing(run, operation)
+        return
+    finish(engine, run, operation, value, error)
 
 
 def finish(engine: Engine, run: Run, operation: Operation, value: Any, error: BaseException | None) -> None:
@@ -215,7 +215,7 @@ def finish(engine: Engine, run: Run, operation: Operation, value: Any, error: Ba
             error, final = unrecordable, True
     if error is None:
         operation.value = value
-        complete(engine, run, operation, COMPLETE, return_value=text)
+        put_end(run, operation, COMPLETE, return_value=text)
         return
     wait_ms = None
     if not final:
@@ -223,28 +223,9 @@ def finish(engine: Engine, run: Run, operation: Operation, value: Any, error: Ba
         key = f"{run.flow_id}/{operation.number}"
         wait_ms = operation.definition.retry.next_wait_ms(error, made=made, key=key)
     if wait_ms is None:
-        fail(engine, run, operation, error)
+        fail(run, operation, error)
     else:
         _try_again(engine, run, operation, error, wait_ms)
-
-
-def complete(  # noqa: PLR0913 - the columns that an end may set
-    engine: Engine,
-    run: Run,
-    operation: Operation,
-    status: int,
-    *,
-    return_value: str | None = None,
-    error: str | None = None,
-    consumed: int | None = None,
-) -> None:
-    """Write an operation's end; the flow sees it once it is durable."""
-    report = Progress(run)
-    report.operation = operation
-    operation.ended_after_ms = max(0, engine.now_ms() - operation.started_at_ms)
-    report.completes = operation.parts(run.key, status, operation.ended_after_ms, return_value, error)
-    report.consumed = consumed
-    run.put(report, ended=operation)
 
 
 def complete_as_kept(engine: Engine, run: Run, operation: Operation) -> None:
@@ -258,25 +239,21 @@ def complete_as_kept(engine: Engine, run: Run, operation: Operation) -> None:
         return
     operation.row = None
     if row is not None:
-        complete(engine, run, operation, row.status, return_value=row.return_value, error=row.error)
+        put_end(run, operation, row.status, return_value=row.return_value, error=row.error)
 
 
-def fail(engine: Engine, run: Run, operation: Operation, error: BaseException) -> None:
+def fail(run: Run, operation: Operation, error: BaseException) -> None:
     """Write that an operation has failed, with its exception as data."""
     if isinstance(error, asyncio.CancelledError):
         # A step that cancels itself must not look like a cancel of the flow.
         error = StepFailed(str(error), type_name="asyncio.CancelledError")
     text, operation.error = convert(error, StepFailed)
-    complete(engine, run, operation, FAILED, error=text)
+    put_end(run, operation, FAILED, error=text)
 
 
 def _try_again(engine: Engine, run: Run, operation: Operation, error: BaseException, wait_ms: int) -> None:
     """Record the attempt and the time of the next one before waiting: a crash resets neither."""
-    operation.due_at_ms = due_at_ms = engine.now_ms() + wait_ms
-    report = Progress(run)
-    report.rows.append(operation.parts(run.key, PENDING, None, None, record_failure(error)))
-    report.then = lambda _: engine.timers.arm(due_at_ms, run, operation)
-    if run.put(report, ended=operation):
+    if put_failed_attempt(run, operation, engine.now_ms() + wait_ms, record_failure(error)):
         extra = {"flow_id": run.flow_id, "step": operation.number, "attempt": operation.attempt}
         log.info("step failed, next attempt in %d ms: %s", wait_ms, type(error).__qualname__, extra=extra)
         if engine.facts.observed:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from persistasaurus._engine import driving
 from persistasaurus._engine.children import ask_child, cancel_child
 from persistasaurus._engine.delays import take_due
-from persistasaurus._engine.history import Event
 from persistasaurus._engine.retried import next_number
 from persistasaurus._engine.run import Halt, Run
 from persistasaurus._engine.scope import foreign_thread, scope
@@ -160,10 +159,11 @@ class SyncRun(Run):
         row = operation.row
         if operation.done or operation.commits or (row is not None and row[11] is not None):
             return
-        operation.due_at_ms = None
-        if operation.started_at_ms:
-            with self.guard:
-                self.unwritten[operation.number] = operation.parts(self.key, CANCELLED)
+        with self.guard:
+            operation.due_at_ms = None
+            if operation.started_at_ms:
+                operation.status = CANCELLED
+                self.unwritten[operation.number] = operation
 
     def _step_on(self, operation: Operation) -> None:
         """Take in one event or note, or wait for one."""
@@ -175,7 +175,7 @@ class SyncRun(Run):
             operation.abandoned |= operation.inline
             self._raise_cancel()
         if self.recorded:
-            self.deliver(self.recorded.popleft())
+            self.deliver(*self.recorded.popleft())
         elif not self.live:
             self.go_live()
         else:
@@ -183,12 +183,13 @@ class SyncRun(Run):
 
     def _step_on_live(self) -> None:
         if self._inbox:
-            self._show(self._inbox.popleft())
+            self.show(self._inbox.popleft())
         elif self._notes:
             self._notes.popleft()()
         elif self.finished:
             raise Halt
         elif not self.nothing_runs():
+            self.engine.committer.help_out()
             self._bell.acquire()
         elif not take_due(self.engine, self):
             self._lingers = True
@@ -202,12 +203,6 @@ class SyncRun(Run):
         """Whether a step in the flow's own thread runs to its end before the cancel is raised."""
         recorded = operation.row is not None and operation.row[11] is not None
         return operation.inline and (recorded or operation.running or operation.commits)
-
-    def _show(self, operation: Operation | None) -> None:
-        if operation is None:
-            self.deliver(Event(0, self.cancelled_at_ms or 0))
-        else:
-            self.deliver(Event(operation.number, operation.started_at_ms + operation.ended_after_ms))
 
     def _linger(self) -> None:
         """Wait a moment where the thread is not needed elsewhere, then unwind the flow."""
@@ -254,15 +249,15 @@ class SyncRun(Run):
         """Have the flow's thread look again whether anything still runs."""
         self._ring()
 
-    def committed(self, report: Progress, answer: Any) -> None:
+    def committed(self, report: Progress) -> None:
         """Pass on what was committed to the flow's thread; called by the writer's."""
         then = report.then
         if then is not None and report.child is not None:
-            then(answer)  # the child is driven at once, also while its parent runs a long step
+            then(report.answer)  # the child is driven at once, also while its parent runs a long step
         elif then is not None:
-            self._notes.append(lambda: then(answer))
-        if report.completes is not None and report.operation is not None:
-            self._inbox.append(report.operation)
+            self._notes.append(lambda: then(report.answer))
+        if report.completes is not None:
+            self._inbox.append(report.completes)
         elif report.cancels:
             self._inbox.append(None)
         with self.guard:
@@ -291,9 +286,9 @@ class SyncRun(Run):
             self._notes.popleft()()
         while self._cancel_comes_first() and self.halted is None and not self.finished:
             if self.recorded:
-                self.deliver(self.recorded.popleft())
+                self.deliver(*self.recorded.popleft())
             elif self._inbox:
-                self._show(self._inbox.popleft())
+                self.show(self._inbox.popleft())
             else:
                 self._bell.acquire()
         if self._cancel_due:
@@ -391,9 +386,8 @@ class SyncRun(Run):
 
     def _timer(self, kind: Kind, duration_ms: int) -> Operation:
         is_sleep = kind == Kind.SLEEP
-        name = "sleep" if is_sleep else "timer"
         name_id = self.engine.sleep_name_id if is_sleep else self.engine.timer_name_id
-        operation = self.ask(kind, name_id, ("", name))
+        operation = self.ask(kind, name_id)
         if operation.row is None:
             operation.delay_ms = duration_ms
         self._begin(operation)

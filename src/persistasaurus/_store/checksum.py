@@ -7,16 +7,42 @@ The results are signed 32-bit integers, which take four bytes in a row.
 
 from __future__ import annotations
 
+from struct import Struct
+from struct import error as StructError  # noqa: N812
 from zlib import crc32
 
 from persistasaurus._store.base import StepRow
 
+_pack = Struct("<13q").pack
+
+NEVER = 1 << 40
+"""What no row holds: the checksum of one that was edited to hold other than whole numbers."""
+
 
 def step_checksum(row: StepRow, chain: int) -> int:
     """Return the checksum of a step's row after the event whose checksum is `chain` (0 for none)."""
-    # The numbers as Python writes a tuple: made in one call, on a path that every step takes.
-    text = f"{row[:13]}\n{row[13]}\n{row[14]}\n{row[15]}"
-    return _signed(crc32(text.encode(), chain & 0xFFFFFFFF))
+    # By position and packed: every step takes this path, twice as fast as by way of a text.
+    key, step, kind, name, status, attempts, asked, started, ended, delay, due, event, before = row[:13]
+    try:
+        numbers = _pack(
+            key,
+            step,
+            kind,
+            name,
+            status,
+            attempts,
+            asked,
+            started,
+            -1 if ended is None else ended,
+            -1 if delay is None else delay,
+            -1 if due is None else due,
+            -1 if event is None else event,
+            before,
+        )
+    except StructError:
+        return NEVER
+    texts = f"{row[13]}\n{row[14]}\n{row[15]}".encode()
+    return _signed(crc32(texts, crc32(numbers, chain & 0xFFFFFFFF)))
 
 
 def flow_checksum(flow_id: str, name_id: int, created_at_ms: int, seed: int, input_text: str) -> int:
