@@ -1,0 +1,33 @@
+"""Notices the end of the AppHost: it holds the other end of standard input, and the kernel closes that."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+GRACE_S = 1.0
+
+
+def when_stdin_ends(stop: Callable[[], object]) -> None:
+    """Call `stop` from a thread once standard input has ended; what has not stopped after that is killed.
+
+    With it goes the whole process group, where this process leads one, and so what it started itself.
+    """
+    threading.Thread(target=_watch, args=(stop,), name="stdin", daemon=True).start()
+
+
+def _watch(stop: Callable[[], object]) -> None:
+    while os.read(0, 4096):
+        pass
+    stop()
+    threading.Event().wait(GRACE_S)
+    end_group()
+
+
+def end_group() -> None:
+    """Kill this process and what it started, where it leads a group of its own; else only itself."""
+    if os.getpgid(0) == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
