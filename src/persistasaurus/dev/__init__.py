@@ -6,6 +6,7 @@
 from persistasaurus.dev._apphost import AppHost, Asgi, Database, Postgres, Process, Resource, Sqlite, Worker
 from persistasaurus.dev._fixture import host_fixture
 from persistasaurus.dev._run import main, run
+from persistasaurus.dev._state import State
 from persistasaurus.dev._target import apphost_of
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Process",
     "Resource",
     "Sqlite",
+    "State",
     "Worker",
     "apphost_of",
     "host_fixture",

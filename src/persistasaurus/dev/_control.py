@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, TypeGuard, get_args
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -155,11 +156,11 @@ def _json(value: Any) -> JSONResponse:
 
 
 def _plain(value: Any) -> Any:
+    if _is_sequence(value):
+        return [_plain(item) for item in value]
+    if _is_mapping(value):
+        return {str(key): _plain(item) for key, item in value.items()}
     match value:
-        case list() | tuple():
-            return [_plain(item) for item in cast("list[Any]", value)]
-        case dict():
-            return {str(key): _plain(item) for key, item in value.items()}
         case datetime():
             return value.isoformat()
         case float() if value != value or abs(value) == float("inf"):  # noqa: PLR0124 - NaN
@@ -168,6 +169,14 @@ def _plain(value: Any) -> Any:
             return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         case _:
             return value
+
+
+def _is_sequence(value: Any) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, (list, tuple))
+
+
+def _is_mapping(value: Any) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(value, dict)
 
 
 def _unknown(error: KeyError) -> JSONResponse:

@@ -110,7 +110,8 @@ def _command(resource: Resource) -> tuple[str, ...]:
     python = (sys.executable, "-P", "-m")
     match resource:
         case Asgi():
-            return (*python, "persistasaurus.dev._asgi", resource.app)
+            health = (resource.health,) if resource.health is not None else ()
+            return (*python, "persistasaurus.dev._asgi", resource.app, *health)
         case Worker():
             return (*python, "persistasaurus.dev._worker", resource.module)
         case Process():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 from persistasaurus.dev._environment import LOOPBACK
 
@@ -30,7 +31,8 @@ async def _ask(port: int, path: str | None) -> str:
         if path is None:
             return ""
         # 1.0, so that the answer needs no decoding and the server closes.
-        writer.write(f"GET {path} HTTP/1.0\r\nHost: {LOOPBACK}:{port}\r\nAccept: */*\r\n\r\n".encode())
+        lines = f"GET {path} HTTP/1.0", f"Host: {LOOPBACK}:{port}", "Accept: */*", f"traceparent: {_unseen()}"
+        writer.write("".join(f"{line}\r\n" for line in (*lines, "")).encode())
         first = (await reader.readline()).split()
     except ValueError:  # a first line without an end
         first = []
@@ -40,3 +42,8 @@ async def _ask(port: int, path: str | None) -> str:
     if not status.isdecimal():
         return f"GET {path} was answered by something that is not HTTP"
     return "" if int(status) in _WELL else f"GET {path} was answered with status {status}"
+
+
+def _unseen() -> str:
+    """Return a W3C trace context that is not sampled, so that no traces of health checks pile up."""
+    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"

@@ -7,7 +7,7 @@ import binascii
 import importlib
 import json
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, TypeGuard
 
 from persistasaurus.dev._telemetry import (
     LogRecord,
@@ -89,7 +89,7 @@ def _decode(signal: str, body: bytes, *, is_json: bool) -> Any:
     request = getattr(_services[signal], f"Export{_MESSAGES[signal]}ServiceRequest")()
     try:
         if is_json:
-            _json_format.ParseDict(_with_bytes(json.loads(body)), request, ignore_unknown_fields=True)
+            _json_format.ParseDict(_with_bytes(json.loads(body)), request, ignore_unknown_node=True)
         else:
             request.ParseFromString(body)
     except (_message.Error, _json_format.Error, ValueError, TypeError, RecursionError) as error:
@@ -103,15 +103,22 @@ def _with_bytes(tree: Any) -> Any:
     left: list[Any] = [tree]
     while left:
         node = left.pop()
-        if isinstance(node, list):
-            left += cast("list[Any]", node)
-        elif isinstance(node, dict):
-            fields = cast("dict[str, Any]", node)
+        if _is_array(node):
+            left += node
+        elif _is_object(node):
             for key in _IDS:
-                if isinstance(fields.get(key), str):
-                    fields[key] = _base64_of(fields[key])
-            left += fields.values()
+                if isinstance(node.get(key), str):
+                    node[key] = _base64_of(node[key])
+            left += node.values()
     return tree
+
+
+def _is_array(node: Any) -> TypeGuard[list[Any]]:
+    return isinstance(node, list)
+
+
+def _is_object(node: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(node, dict)
 
 
 def _base64_of(hexadecimal: str) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from persistasaurus.dev._apphost import AppHost
 from persistasaurus.dev._host import Host
-from persistasaurus.dev._state import Action, ConsoleLine, Status
+from persistasaurus.dev._state import Action, ConsoleLine, State, Status
 from persistasaurus.dev._telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -160,9 +160,15 @@ class RunningApp:
         """
         await self._await(self._host.ready(name))
 
-    async def state(self, name: str, state: str) -> Status:
-        """Return a resource once it has come to a state, also if it has left it again since this call."""
-        return await self._await(self._reached(name, state))
+    async def until(self, name: str, state: State) -> Status:
+        """Return a resource or replica once it is in this state."""
+
+        async def watch() -> Status:
+            while (status := self._host.resource(name)).state is not state:
+                await self._host.changes.wait(self._host.changes.number)
+            return status
+
+        return await self._await(watch())
 
     async def restarted(self, name: str, times: int = 1) -> Status:
         """Return a resource once it was started again at least `times` times and is ready."""
@@ -170,20 +176,11 @@ class RunningApp:
         async def watch() -> Status:
             while True:
                 status = self._host.resource(name)
-                if status.restarts >= times and status.state == "ready":
+                if status.restarts >= times and status.state is State.READY:
                     return status
                 await self._host.changes.wait(self._host.changes.number)
 
         return await self._await(watch())
-
-    async def _reached(self, name: str, state: str) -> Status:
-        seen = self._host.resource(name)
-        known = seen.history[:-1]
-        while True:
-            status = self._host.resource(name)
-            if any(change.state == state for change in status.history if change not in known):
-                return status
-            await self._host.changes.wait(self._host.changes.number)
 
     # Running it on its own thread.
 
@@ -202,7 +199,7 @@ class RunningApp:
             async with asyncio.timeout(TIMEOUT_S):
                 failing = await self._host.settled()
         except TimeoutError:
-            late = [s.name for s in self._host.resources() if s.state in ("waiting", "starting")]
+            late = [s.name for s in self._host.resources() if s.state in (State.WAITING, State.STARTING)]
             raise TimeoutError(
                 f"{', '.join(late)} of {self._app.name!r} did not become ready within {TIMEOUT_S:g} s.\n"
                 + self._printed(late)
