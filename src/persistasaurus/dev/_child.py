@@ -15,6 +15,8 @@ GRACE_S = 1.2
 """From SIGTERM to SIGKILL."""
 _LOOK_AGAIN_S = 0.05
 _LAST_WORDS_S = 0.2
+_ALIVE_S = 0.25
+"""A program of which nothing else is known is ready once it has lived for this."""
 
 
 class Child:
@@ -52,10 +54,12 @@ class Child:
         return cls(plan, process, heard)
 
     async def ready(self) -> None:
-        """Return once it is ready: healthy, or has said so, or is simply there."""
+        """Return once it is ready: healthy, or has said so, or is simply still there."""
         if self._plan.ready_line is not None:
             await self._said_ready.wait()
-        elif self._plan.port is not None:
+        elif self._plan.port is None:
+            await asyncio.sleep(_ALIVE_S)
+        else:
             while await complaint_of(self._plan.port, self._plan.health):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(_LOOK_AGAIN_S)
 

@@ -89,7 +89,7 @@ def _decode(signal: str, body: bytes, *, is_json: bool) -> Any:
     request = getattr(_services[signal], f"Export{_MESSAGES[signal]}ServiceRequest")()
     try:
         if is_json:
-            _json_format.ParseDict(_with_bytes(json.loads(body)), request, ignore_unknown_node=True)
+            _json_format.ParseDict(_with_bytes(json.loads(body)), request, ignore_unknown_fields=True)
         else:
             request.ParseFromString(body)
     except (_message.Error, _json_format.Error, ValueError, TypeError, RecursionError) as error:
