@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import asyncio
+import socket
 import sys
 
 import pytest
 
 from persistasaurus import UsageError
-from persistasaurus.dev import State, host_fixture
+from persistasaurus.dev import State, _instance, host_fixture
+from persistasaurus.dev._server import Reserved
 from tests.dev.kit import apphost, eventually, is_running
 
 
@@ -88,10 +89,8 @@ async def test_what_a_process_prints_is_kept(host):
 async def test_a_killed_worker_is_started_again(host):
     """With another pid, and the count goes up."""
     before = host.resource("worker-2")
-    assert before.pid is not None
 
-    os.kill(before.pid, signal.SIGKILL)
-    after = await host.restarted("worker-2", before.restarts + 1)
+    after = await host.kill("worker-2")
 
     assert after.pid != before.pid
     assert any("signal 9" in change.detail for change in after.history)
@@ -100,13 +99,10 @@ async def test_a_killed_worker_is_started_again(host):
 
 async def test_a_killed_service_comes_back_on_its_port(host):
     """Its address does not change."""
-    before = host.resource("shop")
-    os.kill(before.pid, signal.SIGKILL)
-
-    await host.restarted("shop", before.restarts + 1)
+    await host.kill("shop")
 
     async with host.client("shop") as client:
-        assert (await client.get("/health")).status_code == 200
+        assert (await client.get("/pid")).json() == host.resource("shop").pid
 
 
 async def test_a_resource_is_stopped_and_started_on_request(host):
@@ -130,6 +126,27 @@ async def test_all_replicas_are_restarted_by_the_name_of_the_resource(host):
     await host.ready("worker")
 
     assert not any(is_running(pid) for pid in before)
+
+
+async def test_two_who_restart_at_once_do_it_one_after_the_other(host):
+    """What is shown is what runs."""
+    await asyncio.gather(*(host.act("shop", "restart") for _ in range(3)))
+    await host.ready("shop")
+
+    assert host.resource("shop").state is State.READY
+    assert is_running(host.resource("shop").pid)
+
+
+async def test_requests_are_traced_and_health_checks_are_not(host):
+    """FastAPI sends its spans where the environment says."""
+    async with host.client("shop") as client:
+        await client.get("/pid")
+
+    def names() -> set[str]:
+        return {trace.name for trace in host.telemetry.traces(resource="shop")}
+
+    eventually(lambda: "GET /pid" in names(), "no trace of the request has arrived")
+    assert "GET /health" not in names()
 
 
 async def test_what_is_not_there_is_named(host):
@@ -166,6 +183,46 @@ async def test_testing_closes_its_clients():
         assert (await client.get("/health")).status_code == 200
 
     assert client.is_closed
+
+
+def test_a_service_that_is_not_well_is_shown_so(monkeypatch):
+    """It is not restarted, and is ready again when it answers again."""
+    monkeypatch.setattr(_instance, "LOOK_S", 0.02)
+    app = apphost("ailing")
+    app.asgi("api", "service:app", health="/moody")
+
+    with app.testing() as host, host.sync_client("api") as client:
+        pid = host.resource("api").pid
+        client.post("/mood/bad")
+        eventually(lambda: host.resource("api").state is State.UNHEALTHY, "it is not shown as unhealthy")
+        assert "status 503" in host.resource("api").detail
+
+        client.post("/mood/good")
+        eventually(lambda: host.resource("api").state is State.READY, "it is not shown as ready again")
+        assert host.resource("api").pid == pid
+
+
+def test_a_taken_port_is_named(monkeypatch):
+    """The console says which."""
+    monkeypatch.setattr(_instance, "FIRST_BACKOFF_S", 0.01)
+    app = apphost("crowded")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        app.asgi("api", "service:app", port=port)
+        monkeypatch.setattr(Reserved, "port", lambda self, wanted: port)
+
+        with pytest.raises(RuntimeError, match=f"cannot be served at port {port}"):
+            app.testing().__enter__()
+
+
+def test_an_application_that_cannot_run_starts_nothing():
+    """It is refused before the first process."""
+    app = apphost("workless")
+    app.process("first", "true")
+    app.worker("worker", "durable")
+
+    with pytest.raises(UsageError, match="no database"):
+        app.testing().__enter__()
 
 
 def test_a_crash_loop_is_given_up_visibly():

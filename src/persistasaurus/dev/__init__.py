@@ -8,6 +8,7 @@ from persistasaurus.dev._fixture import host_fixture
 from persistasaurus.dev._run import main, run
 from persistasaurus.dev._state import State
 from persistasaurus.dev._target import apphost_of
+from persistasaurus.dev._testing import RunningApp
 
 __all__ = [
     "AppHost",
@@ -16,6 +17,7 @@ __all__ = [
     "Postgres",
     "Process",
     "Resource",
+    "RunningApp",
     "Sqlite",
     "State",
     "Worker",

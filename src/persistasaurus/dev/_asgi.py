@@ -23,7 +23,11 @@ def main(app: str, health: str | None = None) -> None:
     listener = socket.socket()
     # The AppHost holds the port, without listening, so that nobody else gets it between two starts.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((LOOPBACK, int(os.environ["PORT"])))
+    port = int(os.environ["PORT"])
+    try:
+        listener.bind((LOOPBACK, port))
+    except OSError as error:
+        sys.exit(f"{app} cannot be served at port {port}: {error.strerror}. End who has it, or take another.")
     config = uvicorn.Config(app, timeout_graceful_shutdown=GRACE_S, server_header=False)
     logging.getLogger("uvicorn.access").addFilter(lambda record: not _is_check(record, health))
     server = uvicorn.Server(config)

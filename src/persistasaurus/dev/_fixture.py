@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from persistasaurus.dev._apphost import AppHost
-
-if TYPE_CHECKING:
-    from persistasaurus.dev._testing import RunningApp
+from persistasaurus.dev._testing import RunningApp
 
 Scope = Literal["session", "package", "module", "class", "function"]
 

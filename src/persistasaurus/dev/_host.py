@@ -41,19 +41,27 @@ class Host:
         self._loop = asyncio.get_running_loop()
         self._began = datetime.now(UTC)
         self._reserved = Reserved()
+        self.ports: dict[str, int] = {}
+        self._acting = asyncio.Lock()
+        """Two who restart the same thing at once do it one after the other."""
+        self._ended = False
         self._rising: list[asyncio.Task[None]] = []
-        self.ports = {
-            resource.name: self._reserved.port(None if free_ports else resource.port)
-            for resource in app.resources.values()
-            if isinstance(resource, Asgi)
-        }
+        self._instances: dict[str, list[Instance]] = {}
+        try:
+            self._plan(free_ports=free_ports, heard=heard)
+        except BaseException:
+            self._reserved.close()
+            self.server.close()
+            raise
+
+    def _plan(self, *, free_ports: bool, heard: Callable[[ConsoleLine], object]) -> None:
+        for resource in self.app.resources.values():
+            if isinstance(resource, Asgi):
+                self.ports[resource.name] = self._reserved.port(None if free_ports else resource.port)
         wiring = Wiring(folder=self.folder, ports=self.ports, otlp=self.server.url, key=self.server.key)
-        self._instances = {
-            name: [
-                Instance(plan, self.console, self.changes, heard) for plan in plans_of(app, resource, wiring)
-            ]
-            for name, resource in app.resources.items()
-        }
+        for name, resource in self.app.resources.items():
+            plans = plans_of(self.app, resource, wiring)
+            self._instances[name] = [Instance(plan, self.console, self.changes, heard) for plan in plans]
 
     # Coming and going.
 
@@ -88,7 +96,9 @@ class Host:
         """End every process within 1.2 seconds or so, and return once none is left."""
         for task in self._rising:
             task.cancel()
-        await asyncio.gather(*(instance.stop("with the AppHost") for instance in self._all()))
+        async with self._acting:
+            self._ended = True
+            await asyncio.gather(*(instance.stop("with the AppHost") for instance in self._all()))
         # Last, so that what the processes send when they end still arrives.
         await self.server.stop()
         self._reserved.close()
@@ -121,11 +131,12 @@ class Host:
         chosen = [i for i in self._all() if name in (i.plan.name, i.plan.resource.name)]
         if not chosen:
             _missing(name)
-        if action != "start":
-            await asyncio.gather(*(instance.stop() for instance in chosen))
-        if action != "stop":
-            for instance in chosen:
-                instance.start()
+        async with self._acting:
+            if action != "start":
+                await asyncio.gather(*(instance.stop() for instance in chosen))
+            if action != "stop" and not self._ended:
+                for instance in chosen:
+                    instance.start()
 
     async def ready(self, name: str) -> None:
         """Return once a resource or replica is ready.

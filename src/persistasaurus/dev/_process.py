@@ -26,14 +26,18 @@ def main(command: list[str]) -> int:
     # The group is sent the signal, so the program has it too; this process stays until that has ended.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_watch, daemon=True).start()
+    alone = threading.Event()
+    threading.Thread(target=_watch, args=(alone,), daemon=True).start()
     status = child.wait()
+    if alone.is_set():  # with what the program has left behind; nobody else is there to do it
+        os.killpg(0, signal.SIGKILL)
     return status if status >= 0 else 128 - status
 
 
-def _watch() -> None:
+def _watch(alone: threading.Event) -> None:
     while os.read(0, 4096):
         pass
+    alone.set()
     os.killpg(0, signal.SIGTERM)
     threading.Event().wait(GRACE_S)
     os.killpg(0, signal.SIGKILL)

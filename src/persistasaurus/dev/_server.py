@@ -68,6 +68,10 @@ class Server:
             self._server.should_exit = True
             self._server.force_exit = True
             await self._serving
+        self.close()
+
+    def close(self) -> None:
+        """Give the port back."""
         self._socket.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -15,12 +16,21 @@ def when_stdin_ends(stop: Callable[[], object]) -> None:
 
     With it goes the whole process group, where this process leads one, and so what it started itself.
     """
-    threading.Thread(target=_watch, args=(stop,), name="stdin", daemon=True).start()
+    ended = threading.Event()
+
+    def leave() -> None:
+        if ended.is_set():
+            end_group()
+
+    # Also where this process stops in time: what it has started itself must not stay behind.
+    atexit.register(leave)
+    threading.Thread(target=_watch, args=(stop, ended), name="stdin", daemon=True).start()
 
 
-def _watch(stop: Callable[[], object]) -> None:
+def _watch(stop: Callable[[], object], ended: threading.Event) -> None:
     while os.read(0, 4096):
         pass
+    ended.set()
     stop()
     threading.Event().wait(GRACE_S)
     end_group()

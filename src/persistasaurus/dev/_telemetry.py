@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 SPANS = 100_000
@@ -140,6 +141,8 @@ class Telemetry:
         self._changed = changed
         self._lock = threading.Lock()
         self._traces: OrderedDict[str, dict[str, Span]] = OrderedDict()
+        self._summaries: dict[str, Trace] = {}
+        """Of those traces that have not changed since somebody asked."""
         self._spans = 0
         self._logs: deque[LogRecord] = deque(maxlen=LOGS)
         self._log_number = 0
@@ -154,12 +157,14 @@ class Telemetry:
                 trace = self._traces.setdefault(span.trace_id, {})
                 self._spans += span.span_id not in trace
                 trace[span.span_id] = span
+                self._summaries.pop(span.trace_id, None)
             while self._spans > SPANS:
                 self._make_room()
         self._changed()
 
     def _make_room(self) -> None:
         oldest = next(iter(self._traces))
+        self._summaries.pop(oldest, None)
         if len(self._traces) > 1:
             self._spans -= len(self._traces.pop(oldest))
             return
@@ -205,16 +210,17 @@ class Telemetry:
     ) -> list[Trace]:
         """Return the traces that fit, newest first. `text` is looked for in names and the trace's id."""
         with self._lock:
-            all_spans = [tuple(trace.values()) for trace in self._traces.values()]
-        needle = text.casefold()
-        found = [
-            summary
-            for spans in all_spans
-            if (summary := _summary(spans)).duration_ns >= shortest_ms * 1e6
-            and (resource is None or resource in summary.resources)
-            and (summary.errors or not errors_only)
-            and (not needle or any(needle in f"{s.trace_id} {s.name}".casefold() for s in spans))
-        ]
+            for trace_id, spans in self._traces.items():
+                if trace_id not in self._summaries:
+                    self._summaries[trace_id] = _summary(spans.values())
+            found = [
+                summary
+                for trace_id, summary in self._summaries.items()
+                if summary.duration_ns >= shortest_ms * 1e6
+                and (resource is None or resource in summary.resources)
+                and (summary.errors or not errors_only)
+                and (not text or _is_in(text.casefold(), trace_id, self._traces[trace_id].values()))
+            ]
         found.sort(key=lambda trace: trace.start_ns, reverse=True)
         return found[:limit]
 
@@ -236,18 +242,18 @@ class Telemetry:
     ) -> list[LogRecord]:
         """Return the last `limit` records that fit, oldest first; `after` is a record's number."""
         with self._lock:
-            records = list(self._logs)
+            records = self._logs.copy()
         needle = text.casefold()
-        found = [
+        found = (
             record
-            for record in records
+            for record in reversed(records)
             if record.number > after
             and record.severity >= lowest_severity
             and (resource is None or record.resource == resource)
             and (trace_id is None or record.trace_id == trace_id)
-            and needle in record.text.casefold()
-        ]
-        return found[-limit:]
+            and (not needle or needle in record.text.casefold())
+        )
+        return list(islice(found, limit))[::-1]
 
     def metrics(self, *, resource: str | None = None) -> list[tuple[str, str]]:
         """Return each metric as resource and name, sorted."""
@@ -265,7 +271,11 @@ class Telemetry:
             ]
 
 
-def _summary(spans: tuple[Span, ...]) -> Trace:
+def _is_in(needle: str, trace_id: str, spans: Iterable[Span]) -> bool:
+    return needle in trace_id or any(needle in span.name.casefold() for span in spans)
+
+
+def _summary(spans: Collection[Span]) -> Trace:
     ids = {span.span_id for span in spans}
     first = min(spans, key=lambda span: (span.parent_id in ids, bool(span.parent_id), span.start_ns))
     start_ns = min(span.start_ns for span in spans)

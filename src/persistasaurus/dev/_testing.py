@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine
@@ -11,12 +13,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from persistasaurus.dev._apphost import AppHost
-from persistasaurus.dev._host import Host
 from persistasaurus.dev._state import Action, ConsoleLine, State, Status
 from persistasaurus.dev._telemetry import Telemetry
 
 if TYPE_CHECKING:
     import httpx2
+
+    from persistasaurus.dev._host import Host
 
 T = TypeVar("T")
 
@@ -170,13 +173,21 @@ class RunningApp:
 
         return await self._await(watch())
 
-    async def restarted(self, name: str, times: int = 1) -> Status:
-        """Return a resource once it was started again at least `times` times and is ready."""
+    async def kill(self, name: str) -> Status:
+        """Kill a process as `kill -9` does, and return it once it was started again and is ready.
+
+        Raises:
+            KeyError: there is no process of this name.
+        """
 
         async def watch() -> Status:
+            before = self._host.resource(name)
+            if before.pid is None:
+                raise KeyError(name)
+            os.kill(before.pid, signal.SIGKILL)
             while True:
                 status = self._host.resource(name)
-                if status.restarts >= times and status.state is State.READY:
+                if status.restarts > before.restarts and status.state is State.READY:
                     return status
                 await self._host.changes.wait(self._host.changes.number)
 
@@ -193,6 +204,8 @@ class RunningApp:
             raise
 
     async def _start(self) -> None:
+        from persistasaurus.dev._host import Host  # noqa: PLC0415 - needs the extra
+
         self._host = Host(self._app, folder=self.folder, free_ports=True)
         await self._host.start()
         try:
@@ -217,7 +230,7 @@ class RunningApp:
             if hasattr(self, "_host"):
                 self._call(self._host.stop())
         finally:
-            self._call(self._loop.shutdown_default_executor())
+            self._call(_finish())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
@@ -237,3 +250,12 @@ class RunningApp:
 async def _now(ask: Callable[[], T]) -> T:
     """Ask on the host's own loop, where nothing changes meanwhile."""
     return ask()
+
+
+async def _finish() -> None:
+    """End what is still under way on this loop, as `asyncio.run` does."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_default_executor()

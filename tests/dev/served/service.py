@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import durable
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 
 from persistasaurus import Persistasaurus
 
@@ -25,11 +25,23 @@ async def lifespan(api: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
+mood = ["good"]
 
 
 @app.get("/health")
 async def health() -> dict[str, str]:
     return {"status": "healthy"}
+
+
+@app.get("/moody")
+async def moody() -> None:
+    if mood[0] == "bad":
+        raise HTTPException(503)
+
+
+@app.post("/mood/{new}")
+async def change(new: str) -> None:
+    mood[0] = new
 
 
 @app.get("/environment")
