@@ -10,6 +10,7 @@ import pytest
 
 from persistasaurus import UsageError
 from persistasaurus.dev import AppHost, apphost_of
+from persistasaurus.dev._apphost import Place
 from persistasaurus.dev._environment import Wiring, import_folder, plans_of, service_variable
 
 
@@ -29,6 +30,14 @@ def test_relative_files_lie_beside_the_file_that_makes_the_apphost():
     assert AppHost("here").folder == Path(__file__).resolve().parent
 
 
+def test_a_test_never_uses_the_database_itself():
+    """Also where it is named by its whole path."""
+    db = AppHost("a").sqlite("/var/lib/a b/flows.db")
+
+    assert db.address(Place(Path("/here"))) == "sqlite:////var/lib/a%20b/flows.db"
+    assert db.address(Place(Path("/scratch"), is_scratch=True)) == "sqlite:////scratch/flows.db"
+
+
 def test_a_postgres_without_a_url_is_refused():
     """Starting a server is not there yet, and it says so."""
     with pytest.raises(UsageError, match=r"does not start a PostgreSQL server.*postgresql://"):
@@ -39,8 +48,8 @@ def test_a_password_is_in_the_environment_and_not_in_what_is_shown():
     """The address goes to the process whole."""
     db = AppHost("a").postgres("postgresql://alice:secret@db.local:5432/flows?sslmode=require")
 
-    assert "secret" in db.address(Path())
-    assert db.shown(Path()) == "postgresql://db.local:5432/flows"
+    assert "secret" in db.address(Place(Path()))
+    assert db.shown(Place(Path())) == "postgresql://db.local:5432/flows"
 
 
 def test_resources_that_wait_for_each_other_are_refused():
@@ -94,7 +103,7 @@ def test_a_worker_without_a_database_is_refused():
     """Before anything is started."""
     app = AppHost("workless")
     worker = app.worker("worker", "module")
-    wiring = Wiring(folder=Path(), ports={}, otlp="http://127.0.0.1:1", key="k")
+    wiring = Wiring(place=Place(Path()), ports={}, otlp="http://127.0.0.1:1", key="k")
 
     with pytest.raises(UsageError, match="no database"):
         plans_of(app, worker, wiring)

@@ -17,8 +17,9 @@ PROGRAM = f"""
 from persistasaurus.dev import AppHost
 app = AppHost("orphans", folder={str(SERVED)!r})
 db = app.sqlite({{database!r}})
-app.asgi("api", "service:app").uses(db)
+app.asgi("api", "service:app").uses(db).env(SPAWN=1)
 app.worker("worker", "durable").uses(db)
+app.process("gentle", "sh", "-c", "(trap '' TERM; exec sleep 1000) & echo child $!; exec sleep 1000")
 app.process("shell", "sh", "-c", "trap '' TERM; sleep 1000 & echo child $!; wait; sleep 1000")
 """
 
@@ -31,7 +32,7 @@ def running(tmp_path):
     command = [sys.executable, "-m", "persistasaurus.dev", str(file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as host:
         printed = ""
-        while "Dashboard: " not in printed:
+        while "Dashboard: " not in printed or printed.count("child ") < 3:
             line = host.stdout.readline()
             assert line, printed
             printed += line
@@ -46,14 +47,14 @@ def _pids(printed: str) -> list[int]:
     asked = urllib.request.Request(f"{base}/api/resources", headers={"Authorization": f"Bearer {token}"})
     with urllib.request.urlopen(asked) as answer:
         pids = [status["pid"] for status in json.load(answer) if status["pid"]]
-    child = re.search(r"shell \| child (\d+)", printed)
-    return [*pids, int(child[1])]
+    children = re.findall(r"child (\d+)", printed)
+    return [*pids, *map(int, children)]
 
 
 def test_a_killed_apphost_leaves_no_process(running):
     """Its end of their standard input closes, and they end themselves."""
     host, pids = running
-    assert len(pids) == 4
+    assert len(pids) == 7
     assert all(is_running(pid) for pid in pids)
 
     host.send_signal(signal.SIGKILL)

@@ -22,6 +22,14 @@ _HIGHEST_PORT = 65_535
 _MOST_REPLICAS = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the SQLite files of a run lie: relative ones in its folder, in a scratch folder all of them."""
+
+    folder: Path
+    is_scratch: bool = False
+
+
 @dataclass(eq=False, slots=True, kw_only=True)
 class Resource:
     """One part of an application; its methods return it again, so that calls chain."""
@@ -97,13 +105,13 @@ def _all_needs(resource: Resource) -> Iterator[Resource]:
 class Database(Resource):
     """Where flows are kept."""
 
-    def address(self, folder: Path) -> str:
-        """Return the URL that goes into PERSISTASAURUS_URL; a relative file lies in `folder`."""
+    def address(self, place: Place) -> str:
+        """Return the URL that goes into PERSISTASAURUS_URL."""
         raise NotImplementedError
 
-    def shown(self, folder: Path) -> str:
+    def shown(self, place: Place) -> str:
         """Return the address without what is secret in it."""
-        return self.address(folder)
+        return self.address(place)
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -112,8 +120,10 @@ class Sqlite(Database):
 
     file: Path
 
-    def address(self, folder: Path) -> str:
-        return "sqlite:///" + quote(str(folder / self.file), safe="/")
+    def address(self, place: Place) -> str:
+        # A test must not touch the file itself, also where it is named by its whole path.
+        file = self.file.name if place.is_scratch else self.file
+        return "sqlite:///" + quote(str(place.folder / file), safe="/")
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -122,10 +132,10 @@ class Postgres(Database):
 
     address_given: str
 
-    def address(self, folder: Path) -> str:
+    def address(self, place: Place) -> str:
         return self.address_given
 
-    def shown(self, folder: Path) -> str:
+    def shown(self, place: Place) -> str:
         parts = urlsplit(self.address_given)
         host = parts.netloc.rpartition("@")[2]
         return f"{parts.scheme}://{host}{parts.path}"
@@ -178,10 +188,10 @@ class AppHost:
     def __repr__(self) -> str:
         return f"<AppHost {self.name!r}: {', '.join(self.resources) or 'no resources'}>"
 
-    def sqlite(self, file: str | Path) -> Sqlite:
-        """Add a database in a SQLite file, named by the file without its ending."""
+    def sqlite(self, file: str | Path, *, name: str | None = None) -> Sqlite:
+        """Add a database in a SQLite file; its name is the file's without the ending by default."""
         path = Path(file)
-        return self._add(Sqlite(name=re.sub(r"[^A-Za-z0-9-]", "-", path.stem), file=path))
+        return self._add(Sqlite(name=name or re.sub(r"[^A-Za-z0-9-]", "-", path.stem), file=path))
 
     def postgres(self, url: str | None = None, *, name: str = "postgres") -> Postgres:
         """Add a PostgreSQL database that runs already.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from persistasaurus.dev._apphost import AppHost, Asgi, Database, Process, Resource, Worker
+from persistasaurus.dev._apphost import AppHost, Asgi, Database, Place, Process, Resource, Worker
 from persistasaurus.errors import UsageError
 
 LOOPBACK = "127.0.0.1"
@@ -32,8 +32,7 @@ class Link:
 class Wiring:
     """What the AppHost hands to its processes."""
 
-    folder: Path
-    """Where relative SQLite files lie."""
+    place: Place
     ports: Mapping[str, int]
     """The port of each ASGI app, by the resource's name."""
     otlp: str
@@ -142,7 +141,7 @@ def _environment(app: AppHost, resource: Resource, name: str, wiring: Wiring) ->
         set_here["FASTAPI_OTEL_AUTO_CONFIGURE"] = "true"
     database = _database(resource)
     if database is not None:
-        set_here["PERSISTASAURUS_URL"] = database.address(wiring.folder)
+        set_here["PERSISTASAURUS_URL"] = database.address(wiring.place)
     return set_here | resource.variables
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from persistasaurus.dev._apphost import AppHost, Asgi, Database, Resource
+from persistasaurus.dev._apphost import AppHost, Asgi, Database, Place, Resource
 from persistasaurus.dev._control import control
 from persistasaurus.dev._environment import Wiring, plans_of, service_url
 from persistasaurus.dev._instance import Instance
@@ -20,20 +20,19 @@ from persistasaurus.errors import UsageError
 class Host:
     """A running application. All of it lives on the event loop that has started it.
 
-    `folder` is where relative SQLite files lie, by default the AppHost's own. With `free_ports` the ports
-    that services ask for are not used. `heard` is called with every line that a process prints.
+    With a `scratch` folder all SQLite files lie there, and the ports that services ask for are not used.
+    `heard` is called with every line that a process prints.
     """
 
     def __init__(
         self,
         app: AppHost,
         *,
-        folder: Path | None = None,
-        free_ports: bool = False,
+        scratch: Path | None = None,
         heard: Callable[[ConsoleLine], object] = lambda _: None,
     ) -> None:
         self.app = app
-        self.folder = app.folder if folder is None else folder
+        self.place = Place(app.folder) if scratch is None else Place(scratch, is_scratch=True)
         self.changes = Changes()
         self.console = Console(self.changes)
         self.telemetry = Telemetry(self._told_from_a_thread)
@@ -48,17 +47,19 @@ class Host:
         self._rising: list[asyncio.Task[None]] = []
         self._instances: dict[str, list[Instance]] = {}
         try:
-            self._plan(free_ports=free_ports, heard=heard)
+            self._plan(heard)
         except BaseException:
             self._reserved.close()
             self.server.close()
             raise
 
-    def _plan(self, *, free_ports: bool, heard: Callable[[ConsoleLine], object]) -> None:
+    def _plan(self, heard: Callable[[ConsoleLine], object]) -> None:
         for resource in self.app.resources.values():
             if isinstance(resource, Asgi):
-                self.ports[resource.name] = self._reserved.port(None if free_ports else resource.port)
-        wiring = Wiring(folder=self.folder, ports=self.ports, otlp=self.server.url, key=self.server.key)
+                self.ports[resource.name] = self._reserved.port(
+                    None if self.place.is_scratch else resource.port
+                )
+        wiring = Wiring(place=self.place, ports=self.ports, otlp=self.server.url, key=self.server.key)
         for name, resource in self.app.resources.items():
             plans = plans_of(self.app, resource, wiring)
             self._instances[name] = [Instance(plan, self.console, self.changes, heard) for plan in plans]
@@ -176,7 +177,7 @@ class Host:
             resource=resource.name,
             kind=resource.kind,
             state=State.READY,
-            detail=resource.shown(self.folder),
+            detail=resource.shown(self.place),
             since=self._began,
             pid=None,
             restarts=0,

@@ -42,7 +42,7 @@ class Instance:
         self._child: Child | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
-        self._become(State.WAITING, "for what it needs")
+        self._become(State.WAITING, f"for {', '.join(need.name for need in plan.resource.needs)}")
 
     @property
     def state(self) -> State:

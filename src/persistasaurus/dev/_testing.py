@@ -206,7 +206,7 @@ class RunningApp:
     async def _start(self) -> None:
         from persistasaurus.dev._host import Host  # noqa: PLC0415 - needs the extra
 
-        self._host = Host(self._app, folder=self.folder, free_ports=True)
+        self._host = Host(self._app, scratch=self.folder)
         await self._host.start()
         try:
             async with asyncio.timeout(TIMEOUT_S):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import urllib.request
 from collections.abc import AsyncIterator
@@ -23,6 +24,10 @@ async def lifespan(api: FastAPI) -> AsyncIterator[None]:
     else:
         yield
 
+
+if "SPAWN" in os.environ:
+    command = ["sh", "-c", "trap '' TERM; exec sleep 1000"]
+    print("child", subprocess.Popen(command, stdin=subprocess.DEVNULL).pid)
 
 app = FastAPI(lifespan=lifespan)
 mood = ["good"]
