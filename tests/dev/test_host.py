@@ -128,13 +128,15 @@ async def test_all_replicas_are_restarted_by_the_name_of_the_resource(host):
     assert not any(is_running(pid) for pid in before)
 
 
-async def test_two_who_restart_at_once_do_it_one_after_the_other(host):
-    """What is shown is what runs."""
-    await asyncio.gather(*(host.act("shop", "restart") for _ in range(3)))
-    await host.ready("shop")
+async def test_a_start_that_is_asked_for_while_it_stops_comes_after_that(host):
+    """It is not lost, and what is shown is what runs."""
+    pid = host.resource("shop").pid
 
-    assert host.resource("shop").state is State.READY
-    assert is_running(host.resource("shop").pid)
+    await asyncio.gather(host.act("shop", "stop"), host.act("shop", "start"))
+
+    assert not is_running(pid)
+    assert host.resource("shop").state is not State.STOPPED
+    await host.ready("shop")
 
 
 async def test_requests_are_traced_and_health_checks_are_not(host):

@@ -17,7 +17,7 @@ PROGRAM = f"""
 from persistasaurus.dev import AppHost
 app = AppHost("orphans", folder={str(SERVED)!r})
 db = app.sqlite({{database!r}})
-app.asgi("api", "service:app").uses(db).env(SPAWN=1)
+app.asgi("api", "service:app").uses(db).env(SPAWN=1, FASTAPI_OTEL_AUTO_CONFIGURE="false")
 app.worker("worker", "durable").uses(db)
 app.process("gentle", "sh", "-c", "(trap '' TERM; exec sleep 1000) & echo child $!; exec sleep 1000")
 app.process("shell", "sh", "-c", "trap '' TERM; sleep 1000 & echo child $!; wait; sleep 1000")
