@@ -17,10 +17,11 @@ def main() -> None:
     try:
         commands = importlib.import_module("persistasaurus.cli._main")
     except ModuleNotFoundError as error:
-        if error.name not in NEEDED:
+        package = (error.name or "").partition(".")[0]
+        if package not in NEEDED:
             raise
         sys.stderr.write(
-            f"The command persistasaurus needs {error.name}, which is not installed. "
+            f"The command persistasaurus needs {package}, which is not installed. "
             "Install it: pip install 'persistasaurus[cli]'\n"
         )
         sys.exit(1)

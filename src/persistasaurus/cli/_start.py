@@ -41,6 +41,8 @@ def start(here: Here, /, flow: str, **options: Any) -> Exit:
         bound = codec.from_json(given, what=f"The input of flow {name!r}")
         args, kwargs = codec.unpack(bound)
         handle = app.start(marked.options(flow_id=options["flow_id"]), *args, **kwargs)
+        if reason := handle.record().reason:
+            here.out.aside(f"persistasaurus: {reason}")
         if options["wait"] or options["timeout"] is not None:
             return _wait(here, handle, options["timeout"])
         if here.out.as_json:

@@ -15,10 +15,12 @@ from persistasaurus._app import Persistasaurus
 from persistasaurus.cli._command import DatabaseCommand, Here
 from persistasaurus.cli._database import file_of
 from persistasaurus.cli._exit import INTERRUPTED, Exit, Refusal
+from persistasaurus.cli._inert import inert
 from persistasaurus.cli._modules import attribute, call_with, known_names, undrivable
 from persistasaurus.cli._output import by_lines
 
 LOOK_S = 0.2
+FIELDS = ("flow_id", "flow", "step", "attempt", "signal")
 
 
 @click.command(cls=DatabaseCommand)
@@ -33,7 +35,7 @@ def worker(here: Here, /, references: tuple[str, ...]) -> Exit:
     instead. Running steps get --drain seconds to end; a second Ctrl-C ends at once, and what was cut off
     goes on at the next start.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _log_to_stderr()
     app = _app_of(here, references or here.settings.modules)
     stop = _Stop()
     with app:
@@ -42,6 +44,20 @@ def worker(here: Here, /, references: tuple[str, ...]) -> Exit:
             # Raises once the database file is gone.
             app._engine_here("worker")
     return Exit.OK
+
+
+class _WithFields(logging.Formatter):
+    """One inert line with the fields of a record that say which flow it is about."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = (f"{name}={vars(record)[name]}" for name in FIELDS if name in vars(record))
+        return inert(" ".join([super().format(record), *fields]).replace("\n", " | "))
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_WithFields("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 class _Stop:
