@@ -131,7 +131,7 @@ def test_input_that_does_not_fit_names_the_field(shell: Shell) -> None:
     refused(nameless, 2, "--arg name=value")
     refused(nowhere, 2, "nowhere.json")
     refused(deep, 2, "no JSON")
-    assert shell("ls", "--json").out == ""
+    assert not (shell.folder / "flows.db").exists()
 
 
 def test_a_flow_or_module_that_is_not_there_is_named(shell: Shell) -> None:
@@ -149,6 +149,9 @@ def test_a_flow_or_module_that_is_not_there_is_named(shell: Shell) -> None:
     refused(shell("worker", "absent"), 2, "There is no module 'absent'")
     refused(shell("worker", "shop:double_or_nothing"), 2, "double_or_nothing")
     refused(shell("worker"), 2, "Name the modules")
+    (shell.folder / "clumsy.py").write_text("def setup(app):\n    app.register(5)", "utf-8")
+    refused(shell("worker", "clumsy:setup"), 1, "'clumsy:setup' failed to register", "UsageError")
+    assert not (shell.folder / "flows.db").exists()
     (shell.folder / "barren.py").write_text("", "utf-8")
     refused(shell("worker", "barren"), 2, "no flow to drive in barren")
 

@@ -62,6 +62,39 @@ def test_a_second_interrupt_ends_a_worker_at_once(shell: Shell) -> None:
         assert worker.wait(5) == 130
 
 
+def test_a_drain_of_nothing_in_pyproject_is_heard(shell: Shell) -> None:
+    """Zero is a number of seconds like any other; the default would have waited for the step."""
+    (shell.folder / "pyproject.toml").write_text("[tool.persistasaurus]\ndrain = 0", "utf-8")
+    begun = slow_flow(shell, 1)
+
+    with shell.worker("shop") as worker:
+        until(begun.exists, "the step has begun")
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(PATIENCE_S)
+
+    assert shell("show", "s", "--json").json["status"] == "PENDING"
+
+
+def test_an_interrupted_wait_leaves_the_flow_alone(shell: Shell) -> None:
+    """With 130 and without a traceback."""
+    with shell.worker("shop"):
+        shell("start", "shop:patient", "--id", "p-1")
+        waiting = subprocess.Popen(
+            [*COMMAND, "start", "shop:patient", "--id", "p-1", "--wait"],
+            cwd=shell.folder,
+            env=shell.environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert waiting.stderr is not None
+        assert waiting.stderr.readline() == "flow p-1\n"
+        waiting.send_signal(signal.SIGINT)
+        _, rest = waiting.communicate(timeout=PATIENCE_S)
+
+        assert (waiting.returncode, rest.strip()) == (130, "")
+        assert shell("show", "p-1", "--json").json["status"] == "PENDING"
+
+
 def test_a_ready_worker_says_what_it_drives(shell: Shell) -> None:
     """On one line of stdout, with --json for programs; the log on stderr names the flow."""
     shell("start", "shop:total", "-a", "numbers=[1]", "--id", "t-1")

@@ -19,19 +19,28 @@ from persistasaurus.cli._modules import register_all
 
 
 @contextmanager
-def client(here: Here, *, create: bool = False) -> Generator[Persistasaurus, None, None]:
-    """Import the modules and enter an app on the command's database that drives nothing.
+def client(here: Here) -> Generator[Persistasaurus, None, None]:
+    """Enter an app on the command's existing database that drives nothing.
 
     Raises:
-        Refusal: there is no database and `create` is not set, or an older library made it.
+        Refusal: there is no database, or an older library made it.
     """
-    url = here.settings.url
-    app = Persistasaurus(url, worker=False)
-    if not create:
-        check_there(url)
-    register_all(app, here.settings.modules)
+    app = new_client(here)
+    check_there(here.settings.url)
     with app:
         yield app
+
+
+def new_client(here: Here) -> Persistasaurus:
+    """Return an app that drives nothing, with the modules imported; entering it creates the database.
+
+    Raises:
+        Refusal: a module cannot be imported, or the database would be in memory.
+    """
+    file_of(here.settings.url)
+    app = Persistasaurus(here.settings.url, worker=False)
+    register_all(app, here.settings.modules)
+    return app
 
 
 def check_there(url: str) -> None:

@@ -36,7 +36,7 @@ _CODES: tuple[tuple[type[Exception], Exit], ...] = (
     (FlowCancelled, Exit.CONFLICT),
     (UsageError, Exit.USAGE),
     (SerializationError, Exit.USAGE),
-    (TimeoutError, Exit.TIMEOUT),
+    (ValueError, Exit.USAGE),
 )
 
 

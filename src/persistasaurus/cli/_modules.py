@@ -75,7 +75,14 @@ def call_with(app: Persistasaurus, found: Any, reference: str) -> None:
             "Name such a function, or the module alone.",
             Exit.USAGE,
         )
-    cast("Callable[[Persistasaurus], object]", found)(app)
+    try:
+        cast("Callable[[Persistasaurus], object]", found)(app)
+    except Exception as error:
+        raise Refusal(
+            f"{reference!r} failed to register its classes: {type(error).__name__}: {error}. Repair it; "
+            "--debug shows where.",
+            Exit.FAILED,
+        ) from error
 
 
 def flow_of(app: Persistasaurus, reference: str) -> Flow[..., Any]:

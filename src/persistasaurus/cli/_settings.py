@@ -41,7 +41,7 @@ def read_settings(
     named = {key: environment.get(f"PERSISTASAURUS_{key.upper()}") or None for key in _KEYS}
 
     def given(key: str, default: Any) -> Any:
-        return flags.get(key) or named[key] or table.get(key) or default
+        return flags.get(key) or named[key] or table.get(key, default)
 
     modules = given("modules", ())
     if isinstance(modules, str):

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import click
 
 from persistasaurus._engine.registry import display_name
+from persistasaurus._flow import Flow
 from persistasaurus._handle import FlowHandle
 from persistasaurus._model import FlowStatus
 from persistasaurus.cli._arguments import arg_option, input_option, read_arguments
 from persistasaurus.cli._command import Command, Here
-from persistasaurus.cli._database import client
+from persistasaurus.cli._database import new_client
 from persistasaurus.cli._exit import Exit, Refusal
 from persistasaurus.cli._inert import as_json
 from persistasaurus.cli._modules import flow_of
@@ -33,13 +35,11 @@ def start(here: Here, /, flow: str, **options: Any) -> Exit:
     FLOW is a function or Class.method in MODULE, or the name of a flow in a module that --module names.
     Some worker has to drive it: this command only records the start.
     """
-    with client(here, create=True) as app:
-        marked = flow_of(app, flow)
-        codec = marked._definition.arguments
-        given = read_arguments(options["text"], options["pairs"], codec)
-        name = display_name(marked._definition.name_in(marked._owner_class()))
-        bound = codec.from_json(given, what=f"The input of flow {name!r}")
-        args, kwargs = codec.unpack(bound)
+    app = new_client(here)
+    marked = flow_of(app, flow)
+    args, kwargs = _arguments(marked, options["text"], options["pairs"])
+    # Not before: what is refused makes no database.
+    with app:
         handle = app.start(marked.options(flow_id=options["flow_id"]), *args, **kwargs)
         if reason := handle.record().reason:
             here.out.aside(f"persistasaurus: {reason}")
@@ -50,6 +50,13 @@ def start(here: Here, /, flow: str, **options: Any) -> Exit:
         else:
             here.out.text(handle.flow_id)
         return Exit.OK
+
+
+def _arguments(marked: Flow[..., Any], text: str | None, pairs: Sequence[str]) -> tuple[Any, Any]:
+    codec = marked._definition.arguments
+    name = display_name(marked._definition.name_in(marked._owner_class()))
+    bound = codec.from_json(read_arguments(text, pairs, codec), what=f"The input of flow {name!r}")
+    return codec.unpack(bound)
 
 
 def _wait(here: Here, handle: FlowHandle[Any], timeout: float | None) -> Exit:
