@@ -75,7 +75,7 @@ class Runners:
         # A step may have cancelled its own task: no other step may feel that.
         while self._ready and not server.cancelling():
             run, operation, context = self._ready.popleft()
-            coroutine = self._begin(run, operation)
+            coroutine = context.run(self._begin, run, operation)
             if coroutine is None:
                 continue
             try:

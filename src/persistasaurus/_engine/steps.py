@@ -128,7 +128,7 @@ def _run_here(engine: Engine, run: Run, operation: Operation) -> None:
         engine.on_host(engine.host.call_later, timeout_ms / 1000, _time_over, engine, run, operation, attempt)
     token = scope.set(StepScope(run.flow_id, operation.number, operation.attempt))
     try:
-        value = _call(operation)
+        value = engine.facts.within_step(run, operation, lambda: _call(operation))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - the one place where a user's failure becomes data
@@ -176,6 +176,7 @@ def begin_async(engine: Engine, run: Run, operation: Operation) -> Coroutine[Any
     """Return the coroutine of an attempt, None where it may not run now."""
     if not _still_may(engine, run, operation):
         return None
+    engine.facts.enter(Happening.STEP_STARTED, run, operation)
     if operation.definition.timeout_ms is not None:
         return _limited(operation)
     return _call(operation)  # type: ignore[no-any-return]
