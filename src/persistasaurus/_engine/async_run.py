@@ -83,7 +83,8 @@ class AsyncRun(Run):
             return
         context = contextvars.copy_context()
         context.run(scope.set, self)
-        context.run(self.engine.facts.enter, Happening.FLOW_STARTED, self)
+        if self.engine.facts.traced:
+            context.run(self.engine.facts.enter, Happening.FLOW_STARTED, self)
         function = self.target.definition.function
         called: Coroutine[Any, Any, Any]
         called = (

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextvars
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from persistasaurus._engine.registry import display_name
 from persistasaurus._events import Event, Happening, Observer, Tracer
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from persistasaurus._engine.run import Run
     from persistasaurus._model import FlowStatus
 
-T = TypeVar("T")
-
 log = logging.getLogger("persistasaurus")
 
 
@@ -29,6 +26,7 @@ class Facts:
     def __init__(self, observer: Observer | None, now_ms: Callable[[], int], names: Names) -> None:
         self.observed = observer is not None
         self._tracer = observer if isinstance(observer, Tracer) else None
+        self.traced = self._tracer is not None
         self._observer = observer
         self._now_ms = now_ms
         self._names = names
@@ -65,14 +63,6 @@ class Facts:
             self._tracer.enter(self._event(happening, run, operation))
         except Exception:
             log.exception("an observer raised on %r, which changes nothing", happening.value)
-
-    def within_step(self, run: Run, operation: Operation, call: Callable[[], T]) -> T:
-        """Call a sync step, in a context of its own where there is a tracer."""
-        if self._tracer is None:
-            return call()
-        context = contextvars.copy_context()
-        context.run(self.enter, Happening.STEP_STARTED, run, operation)
-        return context.run(call)
 
     def tell(
         self,
