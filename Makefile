@@ -4,12 +4,14 @@
 #   make test PROCESSES=8     test processes side by side (2)
 #   make test COVERAGE=1      with branch coverage
 #   make soak MINUTES=120     crash tests for that long (30)
+#   make api PORT=8000        the sign-up demo over HTTP
 #   make demo PYTHON=python3.13
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 PROCESSES ?= 2
 MINUTES ?= 30
+PORT ?= 8000
 
 BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-deps
@@ -18,12 +20,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # pyright: do not ask the network whether there is a newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: demo test lint types bench soak docs clean
+.PHONY: demo test lint types bench soak docs api assets clean
 
 demo: .venv/installed
 	$(BIN)/python examples/crash_and_resume.py
 
-test: lint types docs
+test: lint types docs assets
 ifdef COVERAGE
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n $(PROCESSES)
@@ -53,8 +55,15 @@ soak: .venv/tools
 docs: .venv/installed
 	$(BIN)/python docs/check_links.py
 
+# The demo's server. On loopback, with its API reference at /scalar.
+api: .venv/tools assets
+	$(BIN)/uvicorn examples.signup.api:app --host 127.0.0.1 --port $(PORT)
+
+# What the pages load in a browser. Without npm they say so, and all else works.
+assets: .venv/assets
+
 clean:
-	rm -rf .venv build dist htmlcov .coverage .coverage.* \
+	rm -rf .venv node_modules src/persistasaurus/web/static build dist htmlcov .coverage .coverage.* \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -76,3 +85,9 @@ clean:
 	$(PIP_INSTALL) -r requirements/extras.txt -r requirements/tools.txt
 	$(BIN)/python -m pip check
 	@touch $@
+
+# No stamp without npm: the next run looks for it again.
+.venv/assets: .venv/tools package.json package-lock.json .npmrc .ci/assets.py src/persistasaurus/web/_assets.py
+	@if command -v npm >/dev/null; then \
+		npm ci --loglevel=error && $(BIN)/python .ci/assets.py && touch $@; \
+	else $(BIN)/python .ci/assets.py --missing; fi

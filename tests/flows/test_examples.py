@@ -27,7 +27,7 @@ PRINTED = {
         4 say {'name': 'World', 'count': 3} COMPLETE 3 attempts=1
         5 say {'name': 'World', 'count': 4} COMPLETE 4 attempts=1
         """,
-    "signup.py": """\
+    "confirmation.py": """\
         user alice <alice@example.com> created
         -- the app was left, and is entered again --
         mail to alice@example.com: Welcome, user 42. Please confirm your address.

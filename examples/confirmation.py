@@ -3,7 +3,7 @@
 The delay is short here; set SIGNUP_DELAY to a number of seconds for another one. The app is left while the
 delay runs and entered again: what is left of the delay is waited, no more.
 
-    python examples/signup.py
+    python examples/confirmation.py
 """
 
 from __future__ import annotations

@@ -1,0 +1,64 @@
+"""The API reference at /scalar: Scalar from our own package, and nothing from another host."""
+
+from __future__ import annotations
+
+import html
+import string
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse
+from starlette.datastructures import MutableHeaders
+
+from persistasaurus.web._assets import HOW_TO_GET, PAGES, SCALAR
+from persistasaurus.web._security import content_policy, nonce_of, secure
+
+_SCRIPT = "text/javascript; charset=utf-8"
+
+
+def scalar_router(*, path: str = "/scalar", title: str = "API reference") -> APIRouter:
+    """Return the routes of the API reference, to be included in a FastAPI app.
+
+    The page shows the OpenAPI document of the app that it is included in and sends requests to it. Its policy
+    lets it load nothing but its own files. Where the package holds no Scalar, since npm was missing when it
+    was built, the page says how to get it and links the document.
+    """
+    router = APIRouter(include_in_schema=False)
+    page = string.Template((PAGES / "scalar.html").read_text("utf-8"))
+    missing = string.Template((PAGES / "no-scalar.html").read_text("utf-8"))
+    start = (PAGES / "scalar.js").read_bytes()
+
+    @router.get(path)
+    async def scalar(request: Request) -> Response:
+        nonce = nonce_of(request.scope)
+        template = page if SCALAR.path.is_file() else missing
+        root = request.scope.get("root_path", "")
+        filled = template.substitute(
+            title=html.escape(title),
+            nonce=nonce,
+            base=html.escape(request.scope["path"].rstrip("/"), quote=True),
+            document=html.escape(root + (request.app.openapi_url or "/openapi.json"), quote=True),
+            how=html.escape(HOW_TO_GET),
+        )
+        response = HTMLResponse(filled)
+        # Scalar writes `style` attributes into what it renders; its style elements carry the nonce.
+        response.headers["Content-Security-Policy"] = content_policy(
+            nonce, more=["style-src-attr 'unsafe-inline'", "font-src 'self' data:"]
+        )
+        secure(MutableHeaders(raw=response.raw_headers), nonce)
+        return response
+
+    @router.get(f"{path}/start.js")
+    async def scalar_start() -> Response:
+        return Response(start, media_type=_SCRIPT, headers={"X-Content-Type-Options": "nosniff"})
+
+    @router.get(f"{path}/{SCALAR.name}")
+    async def scalar_bundle() -> Response:
+        if not SCALAR.path.is_file():
+            return Response(HOW_TO_GET, status_code=404, media_type="text/plain")
+        return FileResponse(
+            SCALAR.path,
+            media_type=SCALAR.media_type,
+            headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"},
+        )
+
+    return router
