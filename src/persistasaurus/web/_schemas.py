@@ -18,7 +18,7 @@ _FLOW_ID = {
     "type": "string",
     "minLength": 1,
     "maxLength": 512,
-    "description": "The id of the new flow; left out, it gets one. The same id, flow and input again is the same flow.",
+    "description": "Left out, the flow gets one. The same id, flow and input again is the same flow.",
 }
 _SAMPLES = {
     "boolean": True,
@@ -104,13 +104,14 @@ def inlined(schema: Mapping[str, Any]) -> dict[str, Any]:
     definitions: Mapping[str, Any] = schema.get("$defs", {})
 
     def place(node: Any, open_names: tuple[str, ...]) -> Any:
-        if isinstance(node, list):
+        # JSON has these types exactly.
+        if type(node) is list:
             return [place(one, open_names) for one in node]
-        if not isinstance(node, dict):
+        if type(node) is not dict:
             return node
-        rest = {key: place(value, open_names) for key, value in node.items() if key not in ("$ref", "$defs")}
+        rest = {key: place(one, open_names) for key, one in node.items() if key not in ("$ref", "$defs")}
         name = str(node.get("$ref", "")).removeprefix("#/$defs/")
-        if "$ref" not in node or name not in definitions:
+        if name not in definitions:
             return rest
         if name in open_names:
             return {"title": name, **rest}
@@ -134,7 +135,8 @@ def sample_of(schema: Mapping[str, Any]) -> Any:
         properties: Mapping[str, Any] = schema.get("properties", {})
         return {name: sample_of(one) for name, one in properties.items()}
     if kind == "array":
-        return [sample_of(schema["items"])] if schema.get("items") else []
+        sample = sample_of(schema.get("items", {}))
+        return [] if sample is None else [sample]
     if schema.get("format") in _FORMATS:
         return _FORMATS[schema["format"]]
     return schema.get("minimum", _SAMPLES.get(str(kind)))
