@@ -7,7 +7,6 @@ import string
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
-from starlette.datastructures import MutableHeaders
 
 from persistasaurus.web._assets import HOW_TO_GET, PAGES, SCALAR
 from persistasaurus.web._security import content_policy, nonce_of, secure
@@ -37,7 +36,7 @@ def scalar_router(*, path: str = "/scalar", title: str = "API reference") -> API
         response.headers["Content-Security-Policy"] = content_policy(
             nonce, more=["style-src-attr 'unsafe-inline'"]
         )
-        secure(MutableHeaders(raw=response.raw_headers), nonce)
+        secure(response.headers, nonce)
         return response
 
     @router.get(f"{path}/start.js")
