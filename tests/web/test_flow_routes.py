@@ -409,6 +409,16 @@ async def test_a_router_of_its_own_caps_bodies_too(flows: Persistasaurus, chunke
     assert "50 bytes" in problem(answer, 413, "body-too-large")["detail"]
 
 
+async def test_a_body_that_nobody_reads_is_capped_by_its_length(flows: Persistasaurus) -> None:
+    """A route that takes none does not look at it."""
+    app = FastAPI()
+    app.include_router(flow_router(flows, max_body=50))
+
+    answer = await client_of(app).post("/flows/x/cancel", json="x" * 60)
+
+    problem(answer, 413, "body-too-large")
+
+
 async def test_a_guard_of_the_users_own_is_asked(flows: Persistasaurus) -> None:
     """Its refusals are problems too."""
 
