@@ -103,6 +103,11 @@ _TITLES = {
     "wrong-use": "This cannot work",
 }
 
+_NOTHING = {
+    404: "There is nothing at this path. /openapi.json lists what there is.",
+    405: "This path does not take that method. /openapi.json lists what it takes.",
+}
+
 # The first that fits.
 _ANSWERS: tuple[tuple[type[PersistasaurusError], int, str], ...] = (
     (FlowNotFound, 404, "flow-not-found"),
@@ -123,8 +128,10 @@ def refusal_of(error: Exception) -> Refused | None:
     if isinstance(error, Refused):
         return error
     if isinstance(error, HTTPException):
-        kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-        return Refused(error.status_code, kind, str(error.detail), headers=error.headers)
+        phrase = HTTPStatus(error.status_code).phrase
+        kind = phrase.lower().replace(" ", "-")
+        told = str(error.detail) if error.detail != phrase else _NOTHING.get(error.status_code, phrase)
+        return Refused(error.status_code, kind, told, headers=error.headers)
     if isinstance(error, RequestValidationError):
         if any(one["type"] == "json_invalid" for one in error.errors()):
             return Refused(400, "no-json", "The body cannot be read as JSON. Send JSON text in UTF-8.")

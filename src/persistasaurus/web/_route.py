@@ -74,7 +74,7 @@ class _FlowRoute(APIRoute):
             raise Refused(
                 415,
                 "media-type",
-                f"The body is {media_type or 'of no named type'!r}. Send JSON, with Content-Type: application/json.",
+                f"The body is {media_type or 'of no type'!r}. Send Content-Type: application/json, and JSON.",
             )
         return Request(request.scope, capped(request.receive, self.limit, self._too_large), request._send)
 
