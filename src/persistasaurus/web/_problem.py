@@ -84,6 +84,11 @@ class Refused(HTTPException):
     def __str__(self) -> str:
         return str(self.detail)
 
+    @property
+    def title(self) -> str:
+        """What kind of error it is, in a few words."""
+        return _TITLES.get(self.kind) or HTTPStatus(self.status_code).phrase
+
 
 _TITLES = {
     "app-not-running": "The app is not running",
@@ -179,10 +184,9 @@ def _told(fields: Sequence[FieldError]) -> str:
 
 def problem_response(refused: Refused) -> JSONResponse:
     """Return a refusal as problem+json."""
-    title = _TITLES.get(refused.kind) or HTTPStatus(refused.status_code).phrase
     problem = Problem(
         type=f"urn:persistasaurus:problem:{refused.kind}",
-        title=title,
+        title=refused.title,
         status=refused.status_code,
         detail=str(refused.detail),
         errors=refused.errors or None,

@@ -136,7 +136,7 @@ def refusal(scope: Scope, policy: Policy) -> Refused | None:
             "give it a token.",
         )
     is_unsafe = scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS
-    if is_unsafe and (told := _foreign(headers)):
+    if is_unsafe and (told := foreign(headers)):
         return Refused(403, "cross-site", told)
     length = announced(scope)
     if length is not None and length > policy.max_body:
@@ -225,7 +225,7 @@ def _came_by_loopback(scope: Scope) -> bool:
         return True
 
 
-def _foreign(headers: Any) -> str:
+def foreign(headers: Any) -> str:
     """Return what shows that another site's page makes a request, an empty text where nothing does."""
     site = headers.get("sec-fetch-site")
     if site is not None and site not in ("same-origin", "none"):
