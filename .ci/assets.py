@@ -28,7 +28,7 @@ def main() -> int:
     shutil.rmtree(STATIC, ignore_errors=True)
     STATIC.mkdir()
     for asset in ASSETS:
-        # Not copied: `npm ci` may have linked files that others share.
+        # Their bytes alone: npm's cache may lend its files with modes and links of its own.
         (STATIC / asset.name).write_bytes((MODULES / asset.source).read_bytes())
     (STATIC / "LICENSES.txt").write_text("\n\n".join(_licences()), "utf-8")
     print(f"{len(ASSETS)} files for browsers in {STATIC.relative_to(ROOT)}")

@@ -7,8 +7,9 @@ PERSISTASAURUS_URL names the store (signup.db), SIGNUP_EMAIL_DELAY the seconds u
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -30,12 +31,15 @@ from .flows import Mailer, SignupFlow, hello_world
 
 SIGN_UP = "SignupFlow.sign_up"
 
+# The mails that the demo sends are lines of its log.
+logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
+
 flows = Persistasaurus(os.environ.get("PERSISTASAURUS_URL", "signup.db"))
 flows.register(SignupFlow, lambda: SignupFlow(Mailer()))
 
 
 @asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
     async with flows:
         yield
 
@@ -69,7 +73,7 @@ class SignupState(Model):
     email: str
     user_id: int | None = Field(description="Null until the user is created.", examples=[42])
     status: FlowStatus = Field(
-        description="PENDING until the mail is sent, then WAITING_FOR_SIGNAL until it is confirmed, then COMPLETE."
+        description="PENDING until the mail is sent, WAITING_FOR_SIGNAL until confirmed, then COMPLETE."
     )
 
 

@@ -34,6 +34,10 @@ async def test_a_flow_started_over_http_is_run_by_a_worker(host):
 
     assert (answer.status_code, answer.json()) == (200, 5)
     assert (host.folder / "flows.db").exists()
+    # and what the worker did is traced: the flow, and its step below it
+    eventually(lambda: host.telemetry.traces(text="flow dev-greet"), "the worker's trace did not arrive")
+    spans = host.telemetry.trace(host.telemetry.traces(text="flow dev-greet")[0].trace_id)
+    assert "step count_letters" in [branch.span.name for branch in spans]
 
 
 def test_a_sync_test_has_a_client_too(host):

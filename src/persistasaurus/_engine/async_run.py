@@ -23,6 +23,7 @@ from persistasaurus._engine.run import Halt, Run
 from persistasaurus._engine.scope import foreign_thread, scope
 from persistasaurus._engine.signals import ask_resume, ask_signal
 from persistasaurus._engine.steps import ask_step
+from persistasaurus._events import Happening
 from persistasaurus._model import CANCELLED, Kind
 from persistasaurus.errors import FlowParked, PersistasaurusError, WrongContextError
 
@@ -82,6 +83,8 @@ class AsyncRun(Run):
             return
         context = contextvars.copy_context()
         context.run(scope.set, self)
+        if self.engine.facts.traced:
+            context.run(self.engine.facts.enter, Happening.FLOW_STARTED, self)
         function = self.target.definition.function
         called: Coroutine[Any, Any, Any]
         called = (

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("persistasaurus")
 
-TOLD_AT_ONCE = 64
+TOLD_AT_ONCE = 128
 """Completions in one turn of the host's loop: what they make run is still in the processor's cache."""
 
 GIVE_WAY_S = 0.000_01
@@ -117,6 +117,7 @@ class Engine:
         self.on_host(self._cancel_tasks)
         self.committer.close(give_up_after=5.0)
         self.worker.stop()
+        self.facts.tell(Happening.APP_LEFT)
         self.flow_pool.close()
         self.step_pool.close()
         self.results.close(
@@ -191,11 +192,10 @@ class Engine:
 
     def _acknowledge(self, reports: list[Progress], orders: list[Order], committed: Committed) -> None:
         children = iter(committed.starts)
-        observed = self.facts.observed
+        if self.facts.observed:
+            self.facts.tell_commit(reports)
         for_host: list[Progress | Order] = []
         for report in reports:
-            if observed:
-                self.facts.tell_end(report)
             if report.child is not None:
                 report.answer = next(children)
             if isinstance(report.run, AsyncRun):
@@ -274,6 +274,8 @@ class Engine:
             operation.status = status
             run.unwritten[operation.number] = operation
         self.committer.note_start(run, operation.number)
+        if self.facts.observed:
+            self.facts.tell(Happening.WAIT_STARTED, run, operation, count=operation.delay_ms or 0)
 
     def read_mail(self, run: Run) -> None:
         """Look for signals now."""

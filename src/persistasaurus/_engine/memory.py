@@ -52,6 +52,7 @@ class Memory:
             parent_step=parent[1] if parent else None,
             checksum=flow_checksum(flow_id, name_id, now_ms, seed, text),
             claim=self.has_room() and self._engine.registry.is_known(target.owner),
+            trace=self._engine.facts.capture(),
         )
 
     def has_room(self) -> bool:
@@ -120,7 +121,8 @@ class Memory:
         run.has_children = any(row.kind == Kind.CHILD for row in history.steps)
         run.mail = history.mailbox
         if self._engine.facts.observed:
-            self._engine.facts.tell(Happening.FLOW_RECOVERED, run)
+            late_ms = max(0, self._engine.now_ms() - flow.due_at_ms) if flow.due_at_ms else 0
+            self._engine.facts.tell(Happening.FLOW_RECOVERED, run, count=late_ms)
         run.start()
 
     def _read(self, history: History, target: Target | None) -> tuple[Target, Replay, dict[str, Any]]:
@@ -193,4 +195,5 @@ def _fresh_row(new: NewFlow, answer: StartedFlow, target: Target) -> FlowRow:
         cancel_event_at_ms=None,
         checksum=new.checksum,
         outcome_checksum=None,
+        trace=new.trace,
     )

@@ -56,5 +56,5 @@ def renumber(run: Run, operation: Operation) -> None:
 
 def pass_by_unasked(run: Run) -> None:
     """Pass by what was recorded before a retry and was not asked for any more by the flow's end."""
-    if any(number > run.number for number in run.rows):
+    if run.rows and any(number > run.number for number in run.rows):
         take_another_way(run, run.number + 1)

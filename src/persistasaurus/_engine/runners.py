@@ -28,13 +28,13 @@ TURN_S = 0.005
 class Runners:
     """The tasks of async steps. It belongs to the host's thread.
 
-    `begin` makes the coroutine of an attempt, None where it may not run now; `end` records what it returned
-    or raised.
+    `begin` makes the coroutine of an attempt, which runs in the given context, None where it may not run now;
+    `end` records what it returned or raised.
     """
 
     def __init__(
         self,
-        begin: Callable[[Run, Operation], Coroutine[Any, Any, Any] | None],
+        begin: Callable[[Run, Operation, contextvars.Context], Coroutine[Any, Any, Any] | None],
         end: Callable[[Run, Operation, Any, BaseException | None], None],
     ) -> None:
         self._begin = begin
@@ -75,7 +75,7 @@ class Runners:
         # A step may have cancelled its own task: no other step may feel that.
         while self._ready and not server.cancelling():
             run, operation, context = self._ready.popleft()
-            coroutine = self._begin(run, operation)
+            coroutine = self._begin(run, operation, context)
             if coroutine is None:
                 continue
             try:

@@ -7,6 +7,7 @@ some 10 ms. Its outcome is durable before the flow, or anyone, sees it.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Coroutine
 from datetime import timedelta
@@ -128,7 +129,7 @@ def _run_here(engine: Engine, run: Run, operation: Operation) -> None:
         engine.on_host(engine.host.call_later, timeout_ms / 1000, _time_over, engine, run, operation, attempt)
     token = scope.set(StepScope(run.flow_id, operation.number, operation.attempt))
     try:
-        value = _call(operation)
+        value = _call_traced(engine, run, operation) if engine.facts.traced else _call(operation)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - the one place where a user's failure becomes data
@@ -172,10 +173,20 @@ def _call(operation: Operation) -> Any:
     return operation.definition.function(*args, **kwargs)
 
 
-def begin_async(engine: Engine, run: Run, operation: Operation) -> Coroutine[Any, Any, Any] | None:
+def _call_traced(engine: Engine, run: Run, operation: Operation) -> Any:
+    context = contextvars.copy_context()
+    context.run(engine.facts.enter, Happening.STEP_STARTED, run, operation)
+    return context.run(_call, operation)
+
+
+def begin_async(
+    engine: Engine, run: Run, operation: Operation, context: contextvars.Context
+) -> Coroutine[Any, Any, Any] | None:
     """Return the coroutine of an attempt, None where it may not run now."""
     if not _still_may(engine, run, operation):
         return None
+    if engine.facts.traced:
+        context.run(engine.facts.enter, Happening.STEP_STARTED, run, operation)
     if operation.definition.timeout_ms is not None:
         return _limited(operation)
     return _call(operation)  # type: ignore[no-any-return]

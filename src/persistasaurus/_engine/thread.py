@@ -21,6 +21,7 @@ from persistasaurus._engine.run import Halt, Run
 from persistasaurus._engine.scope import foreign_thread, scope
 from persistasaurus._engine.signals import ask_resume, ask_signal
 from persistasaurus._engine.steps import ask_step
+from persistasaurus._events import Happening
 from persistasaurus._model import CANCELLED, Kind
 from persistasaurus.errors import FlowCancelled, FlowParked, PersistasaurusError, WrongContextError
 
@@ -84,6 +85,7 @@ class SyncRun(Run):
 
     def _run(self) -> None:
         scope.set(self)
+        self.engine.facts.enter(Happening.FLOW_STARTED, self)
         try:
             self.instance = self.engine.memory.make_instance(self.target)
             args, kwargs = self.target.definition.arguments.unpack(self.bound)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from persistasaurus._engine.delays import wake
 from persistasaurus._engine.recovery import host_name, process_started, take_over_the_dead
 from persistasaurus._engine.registry import Target, display_name
+from persistasaurus._events import Happening
 from persistasaurus._store.base import WorkerRow
 from persistasaurus.errors import LeaseLost, StoreError
 
@@ -191,6 +192,8 @@ class Worker:
             self._register()
             self._look = True
         self._renew()
+        if engine.facts.observed:
+            engine.facts.tell(Happening.STORE_MEASURED, count=engine.store.size())
         others = engine.store.workers()
         if len(others) > 1:
             lease_now_ms = int(engine.clock.steady() * 1000)

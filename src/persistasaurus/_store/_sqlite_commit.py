@@ -180,10 +180,10 @@ def _start(
         """
         INSERT INTO flow (
             flow_key, flow_id, name_id, created_at_ms, updated_at_ms, seed, input, parent_key, parent_step,
-            checksum, owner, due_at_ms, status, idle, pokes, crashes, lost_claims
+            checksum, owner, due_at_ms, trace, status, idle, pokes, crashes, lost_claims
         ) VALUES {rows} ON CONFLICT DO NOTHING
         """,
-        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0)",
+        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0)",
         [_start_values(flow, first_key + index, worker_id) for index, flow in enumerate(new)],
     )
     if created == len(new):
@@ -235,4 +235,5 @@ def _start_values(flow: NewFlow, flow_key: int, worker_id: int | None) -> tuple[
         flow.checksum,
         worker_id if flow.claim else None,
         None if flow.claim else flow.created_at_ms,
+        flow.trace,
     )

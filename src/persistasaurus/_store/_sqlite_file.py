@@ -178,6 +178,12 @@ class SqliteFile:
             version: int = self._patiently(lambda: watcher.pragma("data_version"))
             return version + self._commits
 
+    def size(self) -> int:
+        """Return the bytes of the database and its log, 0 in memory."""
+        with suppress(OSError):
+            return sum(os.stat(file).st_size for file in self._files[:2])  # noqa: PTH116
+        return 0
+
     def check(self) -> None:
         """Raise StoreError where the path, or its log, is not the file that was opened any more.
 

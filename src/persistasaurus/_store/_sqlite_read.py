@@ -28,7 +28,7 @@ SELECT_FLOW = """
         flow.updated_at_ms, flow.seed, flow.input, flow.result, flow.error, flow.reason, flow.owner,
         flow.idle, flow.due_at_ms, flow.pokes, flow.crashes, flow.lost_claims, flow.parent_key,
         flow.parent_step, flow.cancel_requested_at_ms, flow.cancel_event, flow.cancel_event_at_ms,
-        flow.checksum, flow.outcome_checksum {more}
+        flow.checksum, flow.outcome_checksum, flow.trace {more}
     FROM flow JOIN name USING (name_id)
 """
 # As JSON in a column: one statement is one consistent read, and costs the interpreter's lock once.

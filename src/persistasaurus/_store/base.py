@@ -69,6 +69,8 @@ class FlowRow(NamedTuple):
     cancel_event_at_ms: int | None
     checksum: int
     outcome_checksum: int | None
+    trace: str | None = None
+    """Where its start came from, as an observer tells it (W3C's traceparent)."""
 
 
 class NewFlow(NamedTuple):
@@ -83,6 +85,7 @@ class NewFlow(NamedTuple):
     parent_step: int | None
     checksum: int
     claim: bool
+    trace: str | None = None
 
 
 class StartedFlow(NamedTuple):
@@ -339,6 +342,10 @@ class Store(Protocol):
         Clears its result, error, reason and `crashes` (not `lost_claims`: its steps may have run), and the
         cancel of one that has ended; false where its status is another by now.
         """
+        ...
+
+    def size(self) -> int:
+        """Return how many bytes the store takes, as far as can be told."""
         ...
 
     def changes(self) -> int:

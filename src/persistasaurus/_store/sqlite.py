@@ -166,6 +166,10 @@ class SqliteStore:
             lambda db: _reopen(db, flow_key, expected_status, steps=steps, dropped=dropped, now_ms=now_ms)
         )
 
+    def size(self) -> int:
+        """Return the bytes of the file and its log."""
+        return self._file.size()
+
     def changes(self) -> int:
         """Return a number that differs once any process has committed."""
         return self._file.changes()

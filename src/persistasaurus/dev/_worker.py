@@ -17,6 +17,7 @@ from typing import Any, cast
 from persistasaurus import Persistasaurus, UsageError
 from persistasaurus.dev._environment import WORKER_READY
 from persistasaurus.dev._stdin import when_stdin_ends
+from persistasaurus.otel import configure
 
 # Whoever stops an AppHost waits for it. A step that is cut off runs again at the next start.
 DRAIN_S = 0.5
@@ -50,7 +51,7 @@ def _app_of(reference: str) -> Persistasaurus:
             f"The worker of {reference!r} knows no database: PERSISTASAURUS_URL is not set. Add "
             '.uses(app.sqlite("flows.db")) to it.'
         )
-    app = Persistasaurus(url, drain=DRAIN_S)
+    app = Persistasaurus(url, drain=DRAIN_S, observer=configure())
     if callable(found):
         cast("Callable[[Persistasaurus], object]", found)(app)
     elif attribute:

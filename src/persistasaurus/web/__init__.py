@@ -8,11 +8,14 @@ from persistasaurus.web._problem import problems
 from persistasaurus.web._scalar import scalar_router
 from persistasaurus.web._security import LOOPBACK_HOSTS, Policy, SecurityMiddleware
 from persistasaurus.web._serve import add_problem_handlers, create_app
+from persistasaurus.web._shell import NavEntry, Shell
 
 __all__ = [
     "LOOPBACK_HOSTS",
+    "NavEntry",
     "Policy",
     "SecurityMiddleware",
+    "Shell",
     "add_problem_handlers",
     "create_app",
     "flow_router",

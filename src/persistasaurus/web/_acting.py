@@ -30,8 +30,8 @@ async def start(app: Persistasaurus, asked: Start) -> tuple[FlowHandle[Any], str
     try:
         bound = codec.from_json(asked.input, what=f"The input of flow {asked.name!r}")
         args, kwargs = codec.unpack(bound)
-        flow = Flow[..., Any](target.definition)._bound(None, target.owner).options(flow_id=asked.flow_id)
-        return await app.start_async(flow, *args, **kwargs), asked.name
+        flow = Flow[..., Any](target.definition)._bound(None, target.owner)
+        return await app.start_async(flow.options(flow_id=asked.flow_id), *args, **kwargs), asked.name
     except SerializationError as error:
         raise _unfit(error, "input") from error
     except InvalidFlowIdError as error:
@@ -45,7 +45,7 @@ def _target_named(app: Persistasaurus, name: str) -> Target:
     if name not in known:
         told = (
             f"No flow is named {name!r:.80} here. Known are: {', '.join(sorted(known)) or 'none'}. "
-            "Import the flow's module in the server, and register its class if it needs constructor arguments."
+            "Import the flow's module in the server, and register its class if it takes arguments."
         )
         raise Refused(
             422, "payload", told, errors=[FieldError(field="name", message="No flow has this name.")]
@@ -65,8 +65,8 @@ async def resume(app: Persistasaurus, flow_id: str, name: str, arguments: dict[s
         raise Refused(
             404,
             "step-not-found",
-            f"No step {name!r:.80} of flow {flow_id!r} is known here. Name one that it waits for: `waitsFor` of "
-            "the flow lists them.",
+            f"No step {name!r:.80} of flow {flow_id!r} is known here. Name one that it waits for: "
+            "`waitsFor` of the flow lists them.",
         )
     await _refuse_ended(app, flow_id, f"the step {name!r}")
     try:
@@ -105,7 +105,7 @@ async def retry(app: Persistasaurus, flow_id: str) -> None:
         raise Refused(
             409,
             "flow-not-retryable",
-            f"Flow {flow_id!r} is {status}: only a FAILED or PARKED flow is retried. Start a new one, or wait.",
+            f"Flow {flow_id!r} is {status}: only a FAILED or PARKED flow is retried. Wait, or start another.",
         )
     await handle.retry_async()
 

@@ -15,10 +15,11 @@ class Asset(NamedTuple):
     name: str
     source: str
     media_type: str = "text/javascript; charset=utf-8"
+    folder: Path = STATIC
 
     @property
     def path(self) -> Path:
-        return STATIC / self.name
+        return self.folder / self.name
 
 
 SCALAR = Asset("scalar.js", "@scalar/api-reference/dist/browser/standalone.js")
@@ -26,6 +27,13 @@ HTMX = Asset("htmx.js", "htmx.org/dist/htmx.min.js")
 HTMX_SSE = Asset("htmx-sse.js", "htmx.org/dist/ext/hx-sse.min.js")
 UPLOT = Asset("uplot.js", "uplot/dist/uPlot.iife.min.js")
 UPLOT_CSS = Asset("uplot.css", "uplot/dist/uPlot.min.css", "text/css; charset=utf-8")
+
+# Our own, which need no npm.
+DASHBOARD_JS = Asset("dashboard.js", "", folder=PAGES)
+DASHBOARD_CSS = Asset("dashboard.css", "", "text/css; charset=utf-8", PAGES)
+
+# What the pages of a dashboard may load.
+PAGE_FILES = (DASHBOARD_JS, DASHBOARD_CSS, UPLOT, UPLOT_CSS)
 
 ASSETS = (SCALAR, HTMX, HTMX_SSE, UPLOT, UPLOT_CSS)
 

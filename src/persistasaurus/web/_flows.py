@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -48,6 +48,17 @@ FlowId = Annotated[
 ]
 Cursor = Annotated[str | None, Query(description="`next` of the page before.", max_length=100)]
 
+After = Annotated[AwareDatetime | None, Query(alias="createdAfter", description="Included.")]
+Before = Annotated[AwareDatetime | None, Query(alias="createdBefore", description="Not included.")]
+StepName = Annotated[str, Path(description="Its name.", examples=["confirm_email_address"])]
+Arguments = Annotated[
+    dict[str, Any] | None,
+    Body(description="The step's arguments by name.", examples=[{"confirmed_at": "2026-01-31T09:00:00Z"}]),
+]
+Value = Annotated[
+    Any, Body(description="The signal's value; none is null.", examples=[{"by": "eve", "granted": True}])
+]
+
 
 def flow_router(app: Persistasaurus, *, max_body: int = MOST_BYTES) -> APIRouter:
     """Return the routes for flows and health, to be included in a FastAPI app, under a prefix or not.
@@ -61,9 +72,11 @@ def flow_router(app: Persistasaurus, *, max_body: int = MOST_BYTES) -> APIRouter
     """
     router = APIRouter(route_class=route_class(max_body))
     _add_health(router, app)
-    _add_looking(router, app)
+    _add_list(router, app)
+    _add_one(router, app)
     _add_start(router, app)
-    _add_acting(router, app)
+    _add_sending(router, app)
+    _add_changing(router, app)
     return router
 
 
@@ -85,7 +98,7 @@ def _add_health(router: APIRouter, app: Persistasaurus) -> None:
         return Readiness(worker="ok" if has_worker else "none")
 
 
-def _add_looking(router: APIRouter, app: Persistasaurus) -> None:
+def _add_list(router: APIRouter, app: Persistasaurus) -> None:
     @router.get("/flows", tags=["Flows"], summary="List flows, newest first", responses=problems(422, 503))
     async def list_flows(  # noqa: PLR0913 - filters, each by its name
         request: Request,
@@ -93,40 +106,30 @@ def _add_looking(router: APIRouter, app: Persistasaurus) -> None:
         status: Annotated[list[FlowStatus] | None, Query(description="Any of these.")] = None,
         name: Annotated[str | None, Query(description="The flow's name.")] = None,
         id_prefix: Annotated[str | None, Query(alias="idPrefix", description="How the id begins.")] = None,
-        created_after: Annotated[
-            AwareDatetime | None, Query(alias="createdAfter", description="Included.")
-        ] = None,
-        created_before: Annotated[
-            AwareDatetime | None, Query(alias="createdBefore", description="Not included.")
-        ] = None,
+        created_after: After = None,
+        created_before: Before = None,
         cursor: Cursor = None,
         limit: Annotated[int, Query(ge=1, le=MOST_FLOWS)] = 50,
     ) -> FlowPage:
         asked = Asked(status, name, id_prefix, created_after, created_before)
-        with _fields_named("cursor" if cursor else "idPrefix"):
+        with _blaming("cursor" if cursor else "idPrefix"):
             return await asyncio.to_thread(
                 flow_page, app, asked, cursor=cursor, limit=limit, url_of=_Urls(request)
             )
 
-    @router.get(
-        "/flows/{flow_id}",
-        tags=["Flows"],
-        summary="Get a flow",
-        responses=problems(404, 422, 503),
-    )
+
+def _add_one(router: APIRouter, app: Persistasaurus) -> None:
+    looking: dict[str, Any] = {"tags": ["Flows"], "responses": problems(404, 422, 503)}
+
+    @router.get("/flows/{flow_id}", summary="Get a flow", **looking)
     async def get_flow(request: Request, flow_id: FlowId) -> FlowAnswer:
         return await asyncio.to_thread(one_flow, app, _read(flow_id), _Urls(request))
 
-    @router.get(
-        "/flows/{flow_id}/steps",
-        tags=["Flows"],
-        summary="Get a flow's execution log",
-        responses=problems(404, 422, 503),
-    )
+    @router.get("/flows/{flow_id}/steps", summary="Get a flow's execution log", **looking)
     async def list_steps(
         flow_id: FlowId, cursor: Cursor = None, limit: Annotated[int, Query(ge=1, le=MOST_STEPS)] = 200
     ) -> StepPage:
-        with _fields_named("cursor"):
+        with _blaming("cursor"):
             return await asyncio.to_thread(step_page, app, _read(flow_id), cursor=cursor, limit=limit)
 
 
@@ -151,45 +154,31 @@ def _add_start(router: APIRouter, app: Persistasaurus) -> None:
     )(start_flow)
 
 
-def _add_acting(router: APIRouter, app: Persistasaurus) -> None:
-    acting: dict[str, Any] = {"status_code": 202, "tags": ["Flows"]}
+def _add_sending(router: APIRouter, app: Persistasaurus) -> None:
+    sending: dict[str, Any] = {
+        "status_code": 202,
+        "tags": ["Flows"],
+        "responses": problems(400, 404, 409, 413, 415, 422, 503),
+    }
 
     @router.post(
         "/flows/{flow_id}/resume/{step}",
         summary="Resume a step that the flow waits for, or will wait for",
-        responses=problems(400, 404, 409, 413, 415, 422, 503),
-        **acting,
+        **sending,
     )
     async def resume(
-        request: Request,
-        flow_id: FlowId,
-        step: Annotated[str, Path(description="Its name.", examples=["confirm_email_address"])],
-        arguments: Annotated[
-            dict[str, Any] | None,
-            Body(
-                description="The step's arguments by name.",
-                examples=[{"confirmed_at": "2026-01-31T09:00:00Z"}],
-            ),
-        ] = None,
+        request: Request, flow_id: FlowId, step: StepName, arguments: Arguments = None
     ) -> Queued:
         known = _read(flow_id)
         await _acting.resume(app, known, step, arguments or {})
         return Queued(flow_id=known, name=step, url=_Urls(request)(known))
 
-    @router.post(
-        "/flows/{flow_id}/signals/{name}",
-        summary="Send a signal",
-        responses=problems(400, 404, 409, 413, 415, 422, 503),
-        **acting,
-    )
+    @router.post("/flows/{flow_id}/signals/{name}", summary="Send a signal", **sending)
     async def send_signal(
         request: Request,
         flow_id: FlowId,
         name: Annotated[str, Path(examples=["approval"])],
-        value: Annotated[
-            Any,
-            Body(description="The signal's value; none is null.", examples=[{"by": "eve", "granted": True}]),
-        ] = None,
+        value: Value = None,
         *,
         ahead: Annotated[bool, Query(description="Queue it though no flow has this id yet.")] = False,
     ) -> Queued:
@@ -197,23 +186,23 @@ def _add_acting(router: APIRouter, app: Persistasaurus) -> None:
         await _acting.send(app, known, name, value, ahead=ahead)
         return Queued(flow_id=known, name=name, url=_Urls(request)(known))
 
+
+def _add_changing(router: APIRouter, app: Persistasaurus) -> None:
+    changing: dict[str, Any] = {
+        "status_code": 202,
+        "tags": ["Flows"],
+        "responses": problems(404, 409, 413, 415, 422, 503),
+    }
+
     @router.post(
-        "/flows/{flow_id}/cancel",
-        summary="Cancel a flow; one that has ended stays as it is",
-        responses=problems(404, 413, 415, 422, 503),
-        **acting,
+        "/flows/{flow_id}/cancel", summary="Cancel a flow; one that has ended stays as it is", **changing
     )
     async def cancel(request: Request, flow_id: FlowId) -> FlowAnswer:
         known = _read(flow_id)
         await app.handle(known).cancel_async()
         return await asyncio.to_thread(one_flow, app, known, _Urls(request))
 
-    @router.post(
-        "/flows/{flow_id}/retry",
-        summary="Let a failed or parked flow go on",
-        responses=problems(404, 409, 413, 415, 422, 503),
-        **acting,
-    )
+    @router.post("/flows/{flow_id}/retry", summary="Let a failed or parked flow go on", **changing)
     async def retry(request: Request, flow_id: FlowId) -> FlowAnswer:
         known = _read(flow_id)
         await _acting.retry(app, known)
@@ -248,7 +237,7 @@ def _read(flow_id: str) -> str:
 
 
 @contextmanager
-def _fields_named(field: str) -> Iterator[None]:
+def _blaming(field: str) -> Generator[None]:
     """Blame a field for what is wrong with its value."""
     try:
         yield

@@ -135,10 +135,10 @@ def _waiting(engine: Engine, row: StepRow) -> Waiting:
     if row.kind == Kind.SIGNAL:
         signal = known_signal(name[1])
         schema = None if signal is None else arguments_schema(signal.codec)
-        return Waiting(kind="signal", name=name[1], json_schema=schema)
+        return Waiting(kind="signal", name=name[1], payload=schema)
     step = known_step(name)
     schema = None if step is None else arguments_schema(step.arguments)
-    return Waiting(kind="step", name=name[1], json_schema=schema)
+    return Waiting(kind="step", name=name[1], payload=schema)
 
 
 def step_named(app: Persistasaurus, flow_id: str, name: str) -> StepDefinition | None:

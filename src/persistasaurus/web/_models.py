@@ -58,8 +58,7 @@ class Waiting(_Answer):
 
     kind: Literal["step", "signal"] = Field(description="A step is resumed, a signal is sent.")
     name: str = Field(examples=["confirm_email_address"])
-    json_schema: dict[str, Any] | None = Field(
-        alias="schema",
+    payload: dict[str, Any] | None = Field(
         description="The JSON schema of what to send, where this process knows it.",
         examples=[
             {"type": "object", "properties": {"confirmed_at": {"type": "string", "format": "date-time"}}}

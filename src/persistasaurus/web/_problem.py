@@ -84,6 +84,11 @@ class Refused(HTTPException):
     def __str__(self) -> str:
         return str(self.detail)
 
+    @property
+    def title(self) -> str:
+        """What kind of error it is, in a few words."""
+        return _TITLES.get(self.kind) or HTTPStatus(self.status_code).phrase
+
 
 _TITLES = {
     "app-not-running": "The app is not running",
@@ -101,6 +106,11 @@ _TITLES = {
     "step-not-found": "No such step",
     "store": "The store is in trouble",
     "wrong-use": "This cannot work",
+}
+
+_NOTHING = {
+    404: "There is nothing at this path. /openapi.json lists what there is.",
+    405: "This path does not take that method. /openapi.json lists what it takes.",
 }
 
 # The first that fits.
@@ -123,8 +133,10 @@ def refusal_of(error: Exception) -> Refused | None:
     if isinstance(error, Refused):
         return error
     if isinstance(error, HTTPException):
-        kind = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-        return Refused(error.status_code, kind, str(error.detail), headers=error.headers)
+        phrase = HTTPStatus(error.status_code).phrase
+        kind = phrase.lower().replace(" ", "-")
+        told = str(error.detail) if error.detail != phrase else _NOTHING.get(error.status_code, phrase)
+        return Refused(error.status_code, kind, told, headers=error.headers)
     if isinstance(error, RequestValidationError):
         if any(one["type"] == "json_invalid" for one in error.errors()):
             return Refused(400, "no-json", "The body cannot be read as JSON. Send JSON text in UTF-8.")
@@ -172,10 +184,9 @@ def _told(fields: Sequence[FieldError]) -> str:
 
 def problem_response(refused: Refused) -> JSONResponse:
     """Return a refusal as problem+json."""
-    title = _TITLES.get(refused.kind) or HTTPStatus(refused.status_code).phrase
     problem = Problem(
         type=f"urn:persistasaurus:problem:{refused.kind}",
-        title=title,
+        title=refused.title,
         status=refused.status_code,
         detail=str(refused.detail),
         errors=refused.errors or None,

@@ -34,18 +34,7 @@ class _FlowRoute(APIRoute):
     limit: int
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        if scope["type"] != "http":
-            return super().matches(scope)
-        match, child = super().matches({**scope, "path": path_as_sent(scope)})
-        found: dict[str, Any] | None = child.get("path_params")
-        if found:
-            child["path_params"] = {
-                name: value.replace(STAND_IN, "/")
-                if isinstance(value, str) and STAND_IN not in scope["path"]
-                else value
-                for name, value in found.items()
-            }
-        return match, child
+        return matched_as_sent(super().matches, scope)
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
@@ -74,9 +63,25 @@ class _FlowRoute(APIRoute):
             raise Refused(
                 415,
                 "media-type",
-                f"The body is {media_type or 'of no named type'!r}. Send JSON, with Content-Type: application/json.",
+                f"The body is {media_type or 'of no type'!r}. Send Content-Type: application/json, and JSON.",
             )
         return Request(request.scope, capped(request.receive, self.limit, self._too_large), request._send)
 
     def _too_large(self) -> Refused:
         return Refused(413, "body-too-large", too_large(self.limit), headers={"Connection": "close"})
+
+
+def matched_as_sent(match_path: Callable[[Scope], tuple[Match, Scope]], scope: Scope) -> tuple[Match, Scope]:
+    """Match a path as it was sent, so that a slash within an id parts no segments."""
+    if scope["type"] != "http":
+        return match_path(scope)
+    match, child = match_path({**scope, "path": path_as_sent(scope)})
+    found: dict[str, Any] | None = child.get("path_params")
+    if found:
+        child["path_params"] = {
+            name: value.replace(STAND_IN, "/")
+            if isinstance(value, str) and STAND_IN not in scope["path"]
+            else value
+            for name, value in found.items()
+        }
+    return match, child

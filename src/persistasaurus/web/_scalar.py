@@ -7,7 +7,6 @@ import string
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
-from starlette.datastructures import MutableHeaders
 
 from persistasaurus.web._assets import HOW_TO_GET, PAGES, SCALAR
 from persistasaurus.web._security import content_policy, nonce_of, secure
@@ -30,21 +29,14 @@ def scalar_router(*, path: str = "/scalar", title: str = "API reference") -> API
     @router.get(path)
     async def scalar(request: Request) -> Response:
         nonce = nonce_of(request.scope)
-        template = page if SCALAR.path.is_file() else missing
-        root = request.scope.get("root_path", "")
-        filled = template.substitute(
-            title=html.escape(title),
-            nonce=nonce,
-            base=html.escape(request.scope["path"].rstrip("/"), quote=True),
-            document=html.escape(root + (request.app.openapi_url or "/openapi.json"), quote=True),
-            how=html.escape(HOW_TO_GET),
+        response = HTMLResponse(
+            (page if SCALAR.path.is_file() else missing).substitute(_filling(request, title))
         )
-        response = HTMLResponse(filled)
         # Scalar writes `style` attributes into what it renders; its style elements carry the nonce.
         response.headers["Content-Security-Policy"] = content_policy(
-            nonce, more=["style-src-attr 'unsafe-inline'", "font-src 'self' data:"]
+            nonce, more=["style-src-attr 'unsafe-inline'"]
         )
-        secure(MutableHeaders(raw=response.raw_headers), nonce)
+        secure(response.headers, nonce)
         return response
 
     @router.get(f"{path}/start.js")
@@ -62,3 +54,16 @@ def scalar_router(*, path: str = "/scalar", title: str = "API reference") -> API
         )
 
     return router
+
+
+def _filling(request: Request, title: str) -> dict[str, str]:
+    """Return what the page's template asks for."""
+    document = request.scope.get("root_path", "") + (request.app.openapi_url or "/openapi.json")
+    filling = {
+        "title": title,
+        "nonce": nonce_of(request.scope),
+        "base": request.scope["path"].rstrip("/"),
+        "document": document,
+        "how": HOW_TO_GET,
+    }
+    return {name: html.escape(value) for name, value in filling.items()}

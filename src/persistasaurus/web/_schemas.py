@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic.alias_generators import to_camel
@@ -18,7 +18,7 @@ _FLOW_ID = {
     "type": "string",
     "minLength": 1,
     "maxLength": 512,
-    "description": "The id of the new flow; left out, it gets one. The same id, flow and input again is the same flow.",
+    "description": "Left out, the flow gets one. The same id, flow and input again is the same flow.",
 }
 _SAMPLES = {
     "boolean": True,
@@ -101,23 +101,24 @@ def inlined(schema: Mapping[str, Any]) -> dict[str, Any]:
 
     What contains itself is described once and is anything below that; the codec checks all of it.
     """
-    definitions: Mapping[str, Any] = schema.get("$defs", {})
+    return _placed(schema, schema.get("$defs", {}), ())
 
-    def place(node: Any, open_names: tuple[str, ...]) -> Any:
-        if isinstance(node, list):
-            return [place(one, open_names) for one in node]
-        if not isinstance(node, dict):
-            return node
-        rest = {key: place(value, open_names) for key, value in node.items() if key not in ("$ref", "$defs")}
-        name = str(node.get("$ref", "")).removeprefix("#/$defs/")
-        if "$ref" not in node or name not in definitions:
-            return rest
-        if name in open_names:
-            return {"title": name, **rest}
-        return {**place(definitions[name], (*open_names, name)), **rest}
 
-    placed: dict[str, Any] = place(schema, ())
-    return placed
+def _placed(
+    schema: Mapping[str, Any], definitions: Mapping[str, Any], open_names: tuple[str, ...]
+) -> dict[str, Any]:
+    def place(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return _placed(cast("Any", value), definitions, open_names)
+        return [place(one) for one in cast("Any", value)] if isinstance(value, list) else value
+
+    rest = {key: place(value) for key, value in schema.items() if key not in ("$ref", "$defs")}
+    name = str(schema.get("$ref", "")).removeprefix("#/$defs/")
+    if name not in definitions:
+        return rest
+    if name in open_names:
+        return {"title": name, **rest}
+    return {**_placed(definitions[name], definitions, (*open_names, name)), **rest}
 
 
 def sample_of(schema: Mapping[str, Any]) -> Any:
@@ -134,7 +135,8 @@ def sample_of(schema: Mapping[str, Any]) -> Any:
         properties: Mapping[str, Any] = schema.get("properties", {})
         return {name: sample_of(one) for name, one in properties.items()}
     if kind == "array":
-        return [sample_of(schema["items"])] if schema.get("items") else []
+        sample = sample_of(schema.get("items", {}))
+        return [] if sample is None else [sample]
     if schema.get("format") in _FORMATS:
         return _FORMATS[schema["format"]]
     return schema.get("minimum", _SAMPLES.get(str(kind)))

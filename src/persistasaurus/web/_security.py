@@ -1,7 +1,8 @@
 """Who may send what from where: one ASGI middleware for everything that the package serves.
 
-Browsers send requests on behalf of any page that they show. What keeps such a page out is the `Host` header
-(DNS rebinding), `Origin` and `Sec-Fetch-Site` (forged requests), and a policy for what our own pages may load.
+Browsers send requests on behalf of any page that they show. What keeps such a page out is the `Host`
+header (DNS rebinding), `Origin` and `Sec-Fetch-Site` (forged requests), and a policy for what our own
+pages may load.
 """
 
 from __future__ import annotations
@@ -131,11 +132,11 @@ def refusal(scope: Scope, policy: Policy) -> Refused | None:
         return Refused(
             403,
             "address",
-            "This server has no token and answers on a loopback address only. Bind it to 127.0.0.1, or give it "
-            "a token.",
+            "This server has no token and answers on a loopback address only. Bind it to 127.0.0.1, or "
+            "give it a token.",
         )
     is_unsafe = scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS
-    if is_unsafe and (told := _foreign(headers)):
+    if is_unsafe and (told := foreign(headers)):
         return Refused(403, "cross-site", told)
     length = announced(scope)
     if length is not None and length > policy.max_body:
@@ -144,16 +145,16 @@ def refusal(scope: Scope, policy: Policy) -> Refused | None:
         return Refused(
             401,
             "token",
-            "This server wants its token, as `Authorization: Bearer <token>`; in a browser, open the address that "
-            "it printed when it started.",
+            "This server wants its token, as `Authorization: Bearer <token>`; in a browser, open the address "
+            "that it printed when it started.",
             headers={"WWW-Authenticate": "Bearer"},
         )
     return None
 
 
 def nonce_of(scope: Scope) -> str:
-    """Return the nonce of a request, for the scripts and styles of its page; the same each time it is asked."""
-    nonce: str = scope.setdefault("extensions", {}).setdefault(NONCE, secrets.token_urlsafe(16))
+    """Return the nonce of a request, for the scripts and styles of its page; the same each time."""
+    nonce: str = scope.setdefault(NONCE, secrets.token_urlsafe(16))
     return nonce
 
 
@@ -224,7 +225,7 @@ def _came_by_loopback(scope: Scope) -> bool:
         return True
 
 
-def _foreign(headers: Any) -> str:
+def foreign(headers: Any) -> str:
     """Return what shows that another site's page makes a request, an empty text where nothing does."""
     site = headers.get("sec-fetch-site")
     if site is not None and site not in ("same-origin", "none"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,7 +18,13 @@ from persistasaurus.web._body import MOST_BYTES
 from persistasaurus.web._flows import flow_router
 from persistasaurus.web._problem import Refused, problem_response, refusal_of
 from persistasaurus.web._scalar import scalar_router
-from persistasaurus.web._security import LOOPBACK_HOSTS, Policy, SecurityMiddleware
+from persistasaurus.web._security import (
+    LOOPBACK_HOSTS,
+    Policy,
+    SecurityMiddleware,
+    nonce_of,
+    secure,
+)
 
 
 def create_app(
@@ -61,12 +67,15 @@ def create_app(
 def add_problem_handlers(app: FastAPI) -> None:
     """Have an app answer in problem+json also where no route of the router was asked."""
 
-    async def answer(_: Request, error: Exception) -> Response:
+    async def answer(request: Request, error: Exception) -> Response:
         refused = refusal_of(_as_fastapi(error))
         if refused is None:
             told = "Something went wrong in the server; its log says what. The flows go on."
             refused = Refused(500, "internal", told)
-        return problem_response(refused)
+        response = problem_response(refused)
+        # What a server error is answered with passes no middleware.
+        secure(response.headers, nonce_of(request.scope))
+        return response
 
     for kind in (StarletteHTTPException, RequestValidationError, PersistasaurusError, Exception):
         app.add_exception_handler(kind, answer)
@@ -96,7 +105,7 @@ class _Served(FastAPI):
 
 def _lifespan_of(flows: Persistasaurus) -> Any:
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         if flows._engine is not None:
             yield
             return

@@ -1,0 +1,87 @@
+"""A real server in a process of its own, that a test may kill and start again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 30
+
+
+class Server:
+    """uvicorn on loopback, always on the same port and the same database."""
+
+    def __init__(self, folder: Path, app: str = "examples.signup.api:app", **environment: str) -> None:
+        self._app = app
+        self._log = folder / "server.log"
+        self._environment = {
+            **os.environ,
+            "PERSISTASAURUS_URL": str(folder / "flows.db"),
+            **environment,
+        }
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client = httpx2.Client(base_url=self.url, timeout=PATIENCE_S)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        command = [sys.executable, "-m", "uvicorn", self._app, "--port", str(self.port), "--no-access-log"]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=self._environment, stdout=log, stderr=subprocess.STDOUT
+            )
+        until(self._answers, told=self.log)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log()
+        try:
+            return self.client.get("/health").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def kill(self) -> None:
+        """End the process as a power cut would."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        self._process = None
+
+    def stop(self) -> None:
+        """End the process in good order, where there is one."""
+        self.client.close()
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(PATIENCE_S)
+
+    def log(self) -> str:
+        return self._log.read_text("utf-8")
+
+    def get(self, path: str) -> Any:
+        """Return the JSON of a GET that succeeds."""
+        answer = self.client.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+def until(condition: Callable[[], Any], *, told: Callable[[], str] = str) -> Any:
+    """Wait for what another process does, and return it."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"nothing came of it within {PATIENCE_S} s. {told()}")
