@@ -19,7 +19,8 @@ _HEADERS = {
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    # Under "no-referrer" a browser sends the forms of our own pages with `Origin: null`.
+    "referrer-policy": "same-origin",
     "cache-control": "no-store",
 }
 
@@ -52,6 +53,9 @@ class Guard:
             if message["type"] == "http.response.start":
                 sent = MutableHeaders(scope=message)
                 for name, value in headers.items():
+                    # Pages have a policy with a nonce.
+                    if name == "referrer-policy":
+                        sent[name] = value
                     sent.setdefault(name, value)
             await send(message)
 

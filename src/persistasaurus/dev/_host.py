@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from persistasaurus.dev._apphost import AppHost, Asgi, Database, Place, Resource
-from persistasaurus.dev._control import control
 from persistasaurus.dev._environment import Wiring, plans_of, service_url
 from persistasaurus.dev._instance import Instance
+from persistasaurus.dev._pages import Pages
 from persistasaurus.dev._server import Reserved, Server
 from persistasaurus.dev._state import Action, Changes, Console, ConsoleLine, State, Status
 from persistasaurus.dev._telemetry import Telemetry
@@ -46,6 +46,7 @@ class Host:
         self._ended = False
         self._rising: list[asyncio.Task[None]] = []
         self._instances: dict[str, list[Instance]] = {}
+        self._pages = Pages(self)
         try:
             self._plan(heard)
         except BaseException:
@@ -68,7 +69,7 @@ class Host:
 
     async def start(self) -> None:
         """Begin to start everything in its order, and return at once; see `settled`."""
-        await self.server.start(control(self), self.telemetry)
+        await self.server.start(self._pages.app, self.telemetry)
         self._rising = [
             asyncio.create_task(self._rise(resource), name=f"start of {resource.name}")
             for resource in self.app.resources.values()
@@ -100,6 +101,8 @@ class Host:
         async with self._acting:
             self._ended = True
             await asyncio.gather(*(instance.stop("with the AppHost") for instance in self._all()))
+        self.changes.end()
+        await self._pages.close()
         # Last, so that what the processes send when they end still arrives.
         await self.server.stop()
         self._reserved.close()
@@ -122,6 +125,10 @@ class Host:
             KeyError: there is none of this name.
         """
         return next((status for status in self.resources() if status.name == name), None) or _missing(name)
+
+    def names_of(self, name: str) -> list[str]:
+        """Return the names of what is meant by a resource's or replica's name, of all by an empty one."""
+        return [s.name for s in self.resources() if not name or name in (s.name, s.resource)]
 
     async def act(self, name: str, action: Action) -> None:
         """Start, stop or restart a replica, or all of a resource; stopping returns once it has ended.

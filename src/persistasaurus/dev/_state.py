@@ -82,6 +82,8 @@ class Changes:
 
     def __init__(self) -> None:
         self.number = 0
+        self.ended = asyncio.Event()
+        """Set once nothing more will change: streams end, and do not keep the server."""
         self._event = asyncio.Event()
 
     def tell(self) -> None:
@@ -95,6 +97,11 @@ class Changes:
         while self.number <= after:
             await self._event.wait()
         return self.number
+
+    def end(self) -> None:
+        """Wake everyone who waits, for the last time."""
+        self.ended.set()
+        self.tell()
 
 
 class Console:
@@ -114,6 +121,11 @@ class Console:
         self._rings.setdefault(resource, deque(maxlen=LINES)).append(line)
         self._changes.tell()
         return line
+
+    def newest(self, resources: Iterable[str]) -> int:
+        """Return the number of the last line of these resources, 0 where they have printed none."""
+        rings = (self._rings.get(name) for name in resources)
+        return max((ring[-1].number for ring in rings if ring), default=0)
 
     def lines(
         self, *, resources: Iterable[str] | None = None, text: str = "", after: int = 0, limit: int = 500

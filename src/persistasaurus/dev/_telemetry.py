@@ -131,6 +131,15 @@ class Branch:
     children: int
 
 
+@dataclass(slots=True)
+class Revision:
+    """How often something was received of each kind: who shows one looks again once its number is another."""
+
+    traces: int = 0
+    logs: int = 0
+    metrics: int = 0
+
+
 class Telemetry:
     """A bounded memory of what was received; the oldest traces, records, series and points make room.
 
@@ -139,6 +148,7 @@ class Telemetry:
 
     def __init__(self, changed: Callable[[], object] = lambda: None) -> None:
         self._changed = changed
+        self.revision = Revision()
         self._lock = threading.Lock()
         self._traces: OrderedDict[str, dict[str, Span]] = OrderedDict()
         self._summaries: dict[str, Trace] = {}
@@ -160,6 +170,7 @@ class Telemetry:
                 self._summaries.pop(span.trace_id, None)
             while self._spans > SPANS:
                 self._make_room()
+            self.revision.traces += 1
         self._changed()
 
     def _make_room(self) -> None:
@@ -178,6 +189,7 @@ class Telemetry:
             for record in records:
                 self._log_number += 1
                 self._logs.append(replace(record, number=self._log_number))
+            self.revision.logs += 1
         self._changed()
 
     def add_points(self, series: Iterable[Series]) -> None:
@@ -190,6 +202,7 @@ class Telemetry:
                 self._series[key] = replace(new, points=()), points
             while len(self._series) > SERIES:
                 self._series.popitem(last=False)
+            self.revision.metrics += 1
         self._changed()
 
     # Asking.
@@ -230,6 +243,10 @@ class Telemetry:
             spans = dict(self._traces.get(trace_id, {}))
         return _tree(spans)
 
+    def trace_size(self, trace_id: str) -> int:
+        """Return how many spans of a trace are kept."""
+        return len(self._traces.get(trace_id, ()))
+
     def logs(
         self,
         *,
@@ -260,6 +277,14 @@ class Telemetry:
         with self._lock:
             known = {(series.resource, series.name) for series, _ in self._series.values()}
         return sorted(pair for pair in known if resource in (None, pair[0]))
+
+    def instruments(self) -> list[Series]:
+        """Return all series, each with its latest point alone, sorted by resource and name."""
+        with self._lock:
+            found = [
+                replace(series, points=(points[-1],)) for series, points in self._series.values() if points
+            ]
+        return sorted(found, key=lambda series: (series.resource, series.name, series.instance))
 
     def series(self, name: str, *, resource: str | None = None) -> list[Series]:
         """Return the series of a metric with their points."""

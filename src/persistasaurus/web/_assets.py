@@ -31,9 +31,11 @@ UPLOT_CSS = Asset("uplot.css", "uplot/dist/uPlot.min.css", "text/css; charset=ut
 # Our own, which need no npm.
 DASHBOARD_JS = Asset("dashboard.js", "", folder=PAGES)
 DASHBOARD_CSS = Asset("dashboard.css", "", "text/css; charset=utf-8", PAGES)
+CHART_JS = Asset("chart.js", "", folder=PAGES)
+TAIL_JS = Asset("tail.js", "", folder=PAGES)
 
 # What the pages of a dashboard may load.
-PAGE_FILES = (DASHBOARD_JS, DASHBOARD_CSS, UPLOT, UPLOT_CSS)
+PAGE_FILES = (DASHBOARD_JS, DASHBOARD_CSS, CHART_JS, TAIL_JS, UPLOT, UPLOT_CSS)
 
 ASSETS = (SCALAR, HTMX, HTMX_SSE, UPLOT, UPLOT_CSS)
 
