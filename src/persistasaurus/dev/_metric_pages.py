@@ -135,7 +135,7 @@ def chart(found: Sequence[Series]) -> dict[str, Any]:
     A histogram is drawn as the mean of what it has counted.
     """
     values = [{point.at_ns: mean(point) for point in series.points} for series in found]
-    times = sorted(set().union(*values))
+    times = sorted({ns for by_time in values for ns in by_time})
     return {
         "unit": inert(found[0].unit) if found else "",
         "times": [ns / 1e9 for ns in times],

@@ -1,4 +1,4 @@
-"""The dashboard: pages over what a host knows, in the layout of the flows' pages, and the JSON beside them."""
+"""The dashboard: pages over what a host knows, in the layout of the flows' pages, and JSON beside them."""
 
 from __future__ import annotations
 

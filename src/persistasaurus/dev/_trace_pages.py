@@ -89,8 +89,8 @@ class TracePages:
             raise Refused(
                 404,
                 "not-found",
-                f"There is no trace {trace_id!r:.80} in memory. Old ones make room, and all are gone with the "
-                "AppHost.",
+                f"There is no trace {trace_id!r:.80} in memory. Old ones make room, and all are gone with "
+                "the AppHost.",
             )
         context = {
             "here": "traces",
