@@ -183,6 +183,8 @@ class _PageRoute(APIRoute):
                 if refused is None:
                     raise
                 response = self.error_page(request, refused)
+            # With `no-referrer` browsers send the page's own forms with `Origin: null`, as another site's.
+            response.headers.setdefault("Referrer-Policy", "same-origin")
             secure(MutableHeaders(raw=response.raw_headers), nonce)
             return response
 
