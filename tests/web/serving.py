@@ -7,12 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import uvicorn
+from fastapi import FastAPI
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 30
@@ -85,3 +89,25 @@ def until(condition: Callable[[], Any], *, told: Callable[[], str] = str) -> Any
             return found
         time.sleep(0.02)
     raise AssertionError(f"nothing came of it within {PATIENCE_S} s. {told()}")
+
+
+class Quiet(uvicorn.Server):
+    """A server in a thread, which leaves signals alone."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """A real server on a free port of loopback."""
+    server = Quiet(uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()

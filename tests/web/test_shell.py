@@ -2,41 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urljoin
 
 import httpx2
 import pytest
-import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from persistasaurus.web import NavEntry, Shell
-
-
-class Quiet(uvicorn.Server):
-    """A server in a thread, which leaves signals alone."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-@contextmanager
-def served(app: FastAPI) -> Iterator[str]:
-    """A real server on a free port of loopback."""
-    server = Quiet(uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.005)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
+from tests.web.serving import served
 
 
 def pages(folder: Path) -> tuple[Shell, FastAPI]:

@@ -3,6 +3,7 @@
 Needs the extra `web`: pip install persistasaurus[web].
 """
 
+from persistasaurus.web._dashboard import dashboard_router
 from persistasaurus.web._flows import flow_router
 from persistasaurus.web._problem import problems
 from persistasaurus.web._scalar import scalar_router
@@ -18,6 +19,7 @@ __all__ = [
     "Shell",
     "add_problem_handlers",
     "create_app",
+    "dashboard_router",
     "flow_router",
     "problems",
     "scalar_router",

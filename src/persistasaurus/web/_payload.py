@@ -40,7 +40,7 @@ def laid_out(value: Any) -> str:
 def inert(text: str) -> str:
     """Return a text with what cannot be seen as escapes, but for line ends and tabs.
 
-    Terminal codes, marks of the writing direction and lone surrogates would hide or reorder what stands there.
+    Terminal codes, marks of the writing direction and lone surrogates would hide or reorder what is shown.
     """
     if text.isprintable():
         return text

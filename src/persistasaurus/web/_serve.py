@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from persistasaurus._app import Persistasaurus
 from persistasaurus.errors import PersistasaurusError
 from persistasaurus.web._body import MOST_BYTES
+from persistasaurus.web._dashboard import dashboard_router
 from persistasaurus.web._flows import flow_router
 from persistasaurus.web._problem import Refused, problem_response, refusal_of
 from persistasaurus.web._scalar import scalar_router
@@ -36,7 +37,9 @@ def create_app(
     max_body: int = MOST_BYTES,
     title: str = "Persistasaurus",
 ) -> FastAPI:
-    """Return a FastAPI app that serves the flows of one store, with the API reference at `/scalar`.
+    """Return a FastAPI app that serves the flows of one store.
+
+    Pages for people are at `/dashboard/`, the API reference is at `/scalar`.
 
     Given a URL, or an app that is not entered, it enters it when the server starts and leaves it when the
     server stops: its flows are driven in the server's process, async steps on the server's event loop.
@@ -57,6 +60,7 @@ def create_app(
     flows = app_or_url if isinstance(app_or_url, Persistasaurus) else Persistasaurus(app_or_url)
     served = _Served(flows, title=title, lifespan=_lifespan_of(flows))
     served.include_router(flow_router(flows, max_body=max_body))
+    served.include_router(dashboard_router(flows), prefix="/dashboard")
     served.include_router(scalar_router(title=f"{title} API"))
     add_problem_handlers(served)
     policy = Policy(token=token, allowed_hosts=tuple(allowed_hosts), max_body=max_body)

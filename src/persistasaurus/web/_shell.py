@@ -15,9 +15,9 @@
     fastapi_app.include_router(router)            # all routers of a shell under one prefix
 
 Addresses are relative to where the routers are mounted: `{{ base }}flows` in a template, `shell.redirect(
-request, "flows")` in a route. A template extends `base.html`, sets the blocks `title` and `content`, and may use
-`time.html` and `payload.html` (with `_payload.shown(value)`), and the filters `ago(now)`, `utc`, `span` (of
-milliseconds) and `inert` (for text that somebody else wrote). It may be given:
+request, "flows")` in a route. A template extends `base.html`, sets the blocks `title` and `content`, and may
+use `time.html` and `payload.html` (with `_payload.shown(value)`), and the filters `ago(now)`, `utc`, `span`
+(of milliseconds) and `inert` (for text that somebody else wrote). It may be given:
 
 - `here`: the path of the navigation's entry that it belongs to,
 - `events`: the path of a stream of `shell.events`. On each event the page is fetched again (from `refresh`,
@@ -25,8 +25,8 @@ milliseconds) and `inert` (for text that somebody else wrote). It may be given:
   with `data-live="rows"` child by child, those known by their ids, so that rows never jump; with `data-key`
   only once that key is another, so that a form keeps what was typed.
 
-`data-filter` marks the field that `/` goes to, `data-item` the links that `j` and `k` walk, `data-copy="text"`
-a hidden button that copies. Without JavaScript all pages work, and are reloaded by hand.
+`data-filter` marks the field that `/` goes to, `data-item` the links that `j` and `k` walk,
+`data-copy="text"` a hidden button that copies. Without JavaScript all pages work, and are reloaded by hand.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ from persistasaurus.web._times import ago, span, utc
 # At most some five looks a second; a stream ends after a while, and the browser asks again.
 LOOK_EVERY_S = 0.2
 STREAM_FOR_S = 60.0
+_NOTHING_YET = object()
 
 
 class NavEntry(NamedTuple):
@@ -182,6 +183,8 @@ class _PageRoute(APIRoute):
                 if refused is None:
                     raise
                 response = self.error_page(request, refused)
+            # With `no-referrer` browsers send the page's own forms with `Origin: null`, as another site's.
+            response.headers.setdefault("Referrer-Policy", "same-origin")
             secure(MutableHeaders(raw=response.raw_headers), nonce)
             return response
 
@@ -207,7 +210,7 @@ def _file(asset: Asset) -> Response:
 
 async def _stream(request: Request, look: Callable[[], Hashable | None], every: float) -> AsyncIterator[str]:
     yield "retry: 1000\n\n"
-    seen: Hashable | None = None
+    seen: Hashable | None = _NOTHING_YET
     loop = asyncio.get_running_loop()
     end, told_at = loop.time() + STREAM_FOR_S, loop.time()
     while loop.time() < end and not _server_leaves() and not await request.is_disconnected():
