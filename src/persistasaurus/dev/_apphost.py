@@ -120,10 +120,13 @@ class Sqlite(Database):
 
     file: Path
 
-    def address(self, place: Place) -> str:
+    def path(self, place: Place) -> Path:
+        """Return where the file lies."""
         # A test must not touch the file itself, also where it is named by its whole path.
-        file = self.file.name if place.is_scratch else self.file
-        return "sqlite:///" + quote(str(place.folder / file), safe="/")
+        return place.folder / (self.file.name if place.is_scratch else self.file)
+
+    def address(self, place: Place) -> str:
+        return "sqlite:///" + quote(str(self.path(place)), safe="/")
 
 
 @dataclass(eq=False, slots=True, kw_only=True)

@@ -19,8 +19,7 @@ _HEADERS = {
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
-    # Under "no-referrer" a browser sends the forms of our own pages with `Origin: null`.
-    "referrer-policy": "same-origin",
+    "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
 
@@ -53,9 +52,6 @@ class Guard:
             if message["type"] == "http.response.start":
                 sent = MutableHeaders(scope=message)
                 for name, value in headers.items():
-                    # Pages have a policy with a nonce.
-                    if name == "referrer-policy":
-                        sent[name] = value
                     sent.setdefault(name, value)
             await send(message)
 

@@ -46,9 +46,9 @@ class Host:
         self._ended = False
         self._rising: list[asyncio.Task[None]] = []
         self._instances: dict[str, list[Instance]] = {}
-        self._pages = Pages(self)
         try:
             self._plan(heard)
+            self._pages = Pages(self)
         except BaseException:
             self._reserved.close()
             self.server.close()

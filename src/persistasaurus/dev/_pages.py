@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 
+from persistasaurus.dev._apphost import Sqlite
 from persistasaurus.dev._control import control
+from persistasaurus.dev._flow_pages import FlowPages, entries, within
 from persistasaurus.dev._log_pages import LogPages
 from persistasaurus.dev._metric_pages import MetricPages
 from persistasaurus.dev._resource_pages import ResourcePages
@@ -35,7 +38,12 @@ class Pages:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._shell = Shell(title=host.app.name, nav=NAV, folders=[FOLDER])
+        databases = [one for one in host.app.resources.values() if isinstance(one, Sqlite)]
+        nav = NAV + entries(databases)
+        self._shell = self._shell_with(nav)
+        self._flows = {
+            one.name: FlowPages(host, one, self._shell_with(within(nav, one))) for one in databases
+        }
         self.app = FastAPI(openapi_url=None)
         router = self._shell.router()
         router.get("/")(self._front)
@@ -44,10 +52,16 @@ class Pages:
             router.include_router(pages(host, self._shell).router())
         self.app.include_router(self._shell.static_router())
         self.app.include_router(router)
+        for name, flows in self._flows.items():
+            self.app.mount(f"/db/{name}", flows)
         self.app.mount("/", control(host))
 
     async def close(self) -> None:
-        """Close the databases that pages have been looked at of."""
+        """Leave the files whose flows were looked at."""
+        await asyncio.gather(*(flows.close() for flows in self._flows.values()))
+
+    def _shell_with(self, nav: tuple[NavEntry, ...]) -> Shell:
+        return Shell(title=self._host.app.name, nav=nav, folders=[FOLDER])
 
     async def _front(self, request: Request) -> Response:
         return self._shell.redirect(request, NAV[0].path)

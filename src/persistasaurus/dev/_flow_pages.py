@@ -1,0 +1,99 @@
+"""The flows of each SQLite file of an application, looked at and acted on as a client of that file."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, Request, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from persistasaurus._app import Persistasaurus
+from persistasaurus.dev._apphost import Sqlite
+from persistasaurus.errors import StoreError
+from persistasaurus.web._dashboard import FLOWS, dashboard_router
+from persistasaurus.web._shell import NavEntry, Shell
+
+if TYPE_CHECKING:
+    from persistasaurus.dev._host import Host
+
+
+class FlowPages:
+    """The app at `db/NAME`. It opens the file at the first visit after a process has made it.
+
+    Nothing runs in it: what a person sends is taken up by the processes of the application.
+    """
+
+    def __init__(self, host: Host, database: Sqlite, shell: Shell) -> None:
+        self._name = database.name
+        self._url = database.address(host.place)
+        self._file: Path = database.path(host.place)
+        self._shell = shell
+        self._flows: Persistasaurus | None = None
+        self._pages: FastAPI | None = None
+        self._opening = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        async with self._opening:
+            inner = self._pages or await self._open()
+        await inner(scope, receive, send)
+
+    async def close(self) -> None:
+        """Leave the file."""
+        async with self._opening:
+            self._pages = None
+            if self._flows is not None:
+                await self._flows.__aexit__(None, None, None)
+                self._flows = None
+
+    async def _open(self) -> ASGIApp:
+        if not self._file.exists():
+            return self._nothing(f"{self._file.name} was not made yet: no process has opened it.")
+        flows = Persistasaurus(self._url, worker=False)
+        try:
+            await flows.__aenter__()
+        except StoreError as error:
+            return self._nothing(str(error))
+        self._flows = flows
+        self._pages = self._serving()
+        self._pages.include_router(dashboard_router(flows, shell=self._shell))
+        return self._pages
+
+    def _nothing(self, why: str) -> ASGIApp:
+        """Return the app for as long as there is nothing to show."""
+        router = self._shell.router()
+
+        @router.get("/flows")
+        async def no_flows(request: Request) -> Response:
+            return self._shell.page(request, "no-flows.html", {"here": FLOWS.path, "why": why})
+
+        served = self._serving()
+        served.include_router(router)
+        return served
+
+    def _serving(self) -> FastAPI:
+        served = FastAPI(openapi_url=None)
+        served.include_router(self._shell.static_router())
+        return served
+
+
+def entries(databases: list[Sqlite]) -> tuple[NavEntry, ...]:
+    """Return the navigation's links to the flows of each file."""
+    return tuple(
+        NavEntry(
+            FLOWS.label if len(databases) == 1 else f"Flows of {one.name}",
+            f"db/{one.name}/{FLOWS.path}",
+            FLOWS.key if one is databases[0] else "",
+        )
+        for one in databases
+    )
+
+
+def within(nav: tuple[NavEntry, ...], database: Sqlite) -> tuple[NavEntry, ...]:
+    """Return the navigation as the pages of one file link it, which are mounted two folders down."""
+    own = f"db/{database.name}/{FLOWS.path}"
+    return tuple(
+        entry._replace(path=FLOWS.path if entry.path == own else f"../../{entry.path}") for entry in nav
+    )
