@@ -22,6 +22,7 @@ from persistasaurus import FlowHandle, FlowRecord, FlowStatus, Persistasaurus
 from persistasaurus.web import (
     SecurityMiddleware,
     add_problem_handlers,
+    dashboard_router,
     flow_router,
     problems,
     scalar_router,
@@ -156,6 +157,7 @@ async def _returned(handle: FlowHandle[Any], step: str) -> Any:
 
 
 app.include_router(flow_router(flows))
+app.include_router(dashboard_router(flows), prefix="/dashboard")
 app.include_router(scalar_router(title="Sign-up demo API"))
 app.add_middleware(SecurityMiddleware)
 add_problem_handlers(app)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from persistasaurus.web._assets import HOW_TO_GET
 from tests.web.serving import Server
 
 
@@ -28,6 +29,18 @@ def slow_server(tmp_path: Path) -> Iterator[Server]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The checker of accessibility, which `make assets` puts there; where CI=true it must be there."""
+    file = Path(__file__).resolve().parents[2] / "node_modules" / "axe-core" / "axe.min.js"
+    if file.is_file():
+        return file.read_text("utf-8")
+    told = f"There is no {file}. {HOW_TO_GET}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(told)
+    pytest.skip(told)
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,6 @@ from tests.web import dashboard_flows as flows
 from tests.web.serving import served, until
 from tests.web.test_scalar import ARGUMENTS, Seen
 
-AXE = Path(__file__).resolve().parents[2] / "node_modules" / "axe-core" / "axe.min.js"
-
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[Persistasaurus]:
@@ -173,7 +171,7 @@ def test_hostile_payloads_are_shown_and_do_nothing(app: Persistasaurus, url: str
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_pages_are_accessible(
-    app: Persistasaurus, url: str, browser: Browser, scheme: Literal["light", "dark"]
+    app: Persistasaurus, url: str, browser: Browser, axe: str, scheme: Literal["light", "dark"]
 ) -> None:
     """axe-core finds nothing on the list, a waiting flow, a failed one, a wrong form and a question."""
     flows.mended.clear()
@@ -197,16 +195,16 @@ def test_the_pages_are_accessible(
         "flows/x",
     ):
         page.goto(f"{url}/{path}")
-        assert violations(page) == [], path
+        assert violations(page, axe) == [], path
     page.goto(f"{url}/flows/b-9")
     page.locator("form[method=post]").evaluate("form => { form.noValidate = true }")
     page.get_by_role("button", name="Send dash-packed").click()
     expect(page.get_by_text("Give a value.").first).to_be_visible()
-    assert violations(page) == []
+    assert violations(page, axe) == []
 
 
-def violations(page: Page) -> list[str]:
+def violations(page: Page, axe: str) -> list[str]:
     """What axe-core objects to on a page."""
-    page.evaluate(AXE.read_text("utf-8"))
+    page.evaluate(axe)
     found = page.evaluate("axe.run().then(found => found.violations)")
     return [f"{one['id']}: {[node['html'] for node in one['nodes']]}" for one in found]

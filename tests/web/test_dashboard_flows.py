@@ -16,7 +16,7 @@ from persistasaurus import FlowStatus, Persistasaurus
 from persistasaurus.web import create_app, dashboard_router
 from persistasaurus.web._addresses import segment
 from tests.web import dashboard_flows as flows
-from tests.web.serving import served, until
+from tests.web.serving import Server, served, until
 
 
 @pytest.fixture
@@ -293,6 +293,20 @@ def test_the_stream_of_a_flow_tells_of_its_end(app: Persistasaurus, client: http
 
     assert told[0] == "event: change"
     assert told[-1] == "event: end"
+
+
+def test_a_server_that_is_stopped_does_not_wait_for_those_who_watch(tmp_path: Path) -> None:
+    """uvicorn waits for open streams, so they end when it is asked to stop."""
+    server = Server(tmp_path, "tests.web.dashboard_app:app")
+    server.start()
+
+    with httpx2.stream("GET", f"{server.url}/dashboard/changes", timeout=30) as stream:
+        lines = stream.iter_lines()
+        until(lambda: next(lines).startswith("event"))
+        server.stop()
+        rest = list(lines)
+
+    assert not any(line.startswith("event: end") for line in rest)
 
 
 def test_the_pages_stand_in_an_app_of_the_users_own(app: Persistasaurus) -> None:
