@@ -7,7 +7,6 @@ PERSISTASAURUS_URL names the store (signup.db), SIGNUP_EMAIL_DELAY the seconds u
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -28,15 +27,12 @@ from persistasaurus.web import (
     scalar_router,
 )
 
-from .flows import Mailer, SignupFlow, hello_world
+from .flows import SignupFlow, hello_world, register
 
 SIGN_UP = "SignupFlow.sign_up"
 
-# The mails that the demo sends are lines of its log.
-logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
-
 flows = Persistasaurus(os.environ.get("PERSISTASAURUS_URL", "signup.db"))
-flows.register(SignupFlow, lambda: SignupFlow(Mailer()))
+register(flows)
 
 
 @asynccontextmanager

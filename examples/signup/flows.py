@@ -7,7 +7,7 @@ import os
 import secrets
 from datetime import datetime, timedelta
 
-from persistasaurus import flow, step, wait_for
+from persistasaurus import Persistasaurus, flow, step, wait_for
 
 EMAIL_DELAY = timedelta(seconds=float(os.environ.get("SIGNUP_EMAIL_DELAY", "10")))
 
@@ -61,3 +61,9 @@ def say(name: str, count: int) -> int:
 def hello_world() -> int:
     """Says hello five times."""
     return sum(say("World", i) for i in range(5))
+
+
+def register(app: Persistasaurus) -> None:
+    """Tell an app how the class is made; the mails that the demo sends are lines of its log."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
+    app.register(SignupFlow, lambda: SignupFlow(Mailer()))
