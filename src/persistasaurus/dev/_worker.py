@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -51,6 +52,8 @@ def _app_of(reference: str) -> Persistasaurus:
             f"The worker of {reference!r} knows no database: PERSISTASAURUS_URL is not set. Add "
             '.uses(app.sqlite("flows.db")) to it.'
         )
+    # Before OpenTelemetry adds a handler of its own, beside which Python prints nothing by itself.
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
     app = Persistasaurus(url, drain=DRAIN_S, observer=configure())
     if callable(found):
         cast("Callable[[Persistasaurus], object]", found)(app)
