@@ -7,6 +7,7 @@ PERSISTASAURUS_URL names the store (signup.db), SIGNUP_EMAIL_DELAY the seconds u
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from persistasaurus import FlowHandle, FlowRecord, FlowStatus, Persistasaurus
+from persistasaurus.otel import FlowLogHandler, OpenTelemetry
 from persistasaurus.web import (
     SecurityMiddleware,
     add_problem_handlers,
@@ -31,7 +33,14 @@ from .flows import SignupFlow, hello_world, register
 
 SIGN_UP = "SignupFlow.sign_up"
 
-flows = Persistasaurus(os.environ.get("PERSISTASAURUS_URL", "signup.db"))
+# The mails that the demo sends are lines of its log.
+logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
+
+# What the flows do, for OpenTelemetry. FastAPI sends it where an AppHost asks for that; else nothing is sent.
+telemetry = OpenTelemetry()
+logging.getLogger().addHandler(FlowLogHandler(telemetry, level=logging.INFO))
+
+flows = Persistasaurus(os.environ.get("PERSISTASAURUS_URL", "signup.db"), observer=telemetry)
 register(flows)
 
 

@@ -64,6 +64,5 @@ def hello_world() -> int:
 
 
 def register(app: Persistasaurus) -> None:
-    """Tell an app how the class is made; the mails that the demo sends are lines of its log."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
+    """Tell an app how the class is made."""
     app.register(SignupFlow, lambda: SignupFlow(Mailer()))

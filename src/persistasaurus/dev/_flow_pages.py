@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +13,8 @@ from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from persistasaurus._app import Persistasaurus
-from persistasaurus.dev._apphost import Sqlite
+from persistasaurus.dev._apphost import Sqlite, Worker
+from persistasaurus.dev._environment import import_folder
 from persistasaurus.errors import StoreError
 from persistasaurus.web._dashboard import FLOWS, dashboard_router
 from persistasaurus.web._shell import NavEntry, Shell
@@ -18,15 +22,19 @@ from persistasaurus.web._shell import NavEntry, Shell
 if TYPE_CHECKING:
     from persistasaurus.dev._host import Host
 
+log = logging.getLogger("persistasaurus.dev")
+
 
 class FlowPages:
     """The app at `db/NAME`. It opens the file at the first visit after a process has made it.
 
-    Nothing runs in it: what a person sends is taken up by the processes of the application.
+    Nothing runs in it: what a person sends is taken up by the processes of the application. The modules of
+    its workers are imported once, for the forms that are made from the signatures of steps.
     """
 
     def __init__(self, host: Host, database: Sqlite, shell: Shell) -> None:
-        self._name = database.name
+        self._host = host
+        self._database = database
         self._url = database.address(host.place)
         self._file: Path = database.path(host.place)
         self._shell = shell
@@ -57,6 +65,7 @@ class FlowPages:
         except StoreError as error:
             return self._nothing(str(error))
         self._flows = flows
+        await asyncio.to_thread(_import_all, self._host, self._database)
         self._pages = self._serving()
         self._pages.include_router(dashboard_router(flows, shell=self._shell))
         return self._pages
@@ -77,6 +86,22 @@ class FlowPages:
         served = FastAPI(openapi_url=None)
         served.include_router(self._shell.static_router())
         return served
+
+
+def _import_all(host: Host, database: Sqlite) -> None:
+    """Import the modules of the workers that use a database; where one cannot be, its steps have no forms."""
+    folder = str(import_folder(host.app.folder))
+    workers = [one for one in host.app.resources.values() if isinstance(one, Worker)]
+    names = {one.module.partition(":")[0] for one in workers if database in one.used}
+    sys.path.insert(0, folder)
+    try:
+        for name in sorted(names):
+            try:
+                importlib.import_module(name)
+            except Exception:
+                log.exception("the dashboard makes no forms of the steps in %s: it cannot be imported", name)
+    finally:
+        sys.path.remove(folder)
 
 
 def entries(databases: list[Sqlite]) -> tuple[NavEntry, ...]:
