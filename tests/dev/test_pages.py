@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from urllib.parse import urljoin
 
@@ -346,3 +347,9 @@ def test_streams_end_with_the_host():
             assert "event: change" in list(lines)
             assert running._host.resource("sleeper").state is State.STOPPED
     eventually(lambda: not running._thread.is_alive(), "the host's thread ends")
+
+
+async def test_answers_are_not_held_back(host, browser):
+    """The connections of the server send at once: the system would wait 40 ms for more."""
+    servers = host._host.server._server.servers
+    assert [each.proto for server in servers for each in server.sockets] == [socket.IPPROTO_TCP]

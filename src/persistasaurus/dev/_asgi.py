@@ -12,7 +12,7 @@ import sys
 
 import uvicorn
 
-from persistasaurus.dev._environment import LOOPBACK
+from persistasaurus.dev._environment import LOOPBACK, tcp_socket
 from persistasaurus.dev._stdin import when_stdin_ends
 
 GRACE_S = 1
@@ -20,7 +20,7 @@ GRACE_S = 1
 
 def main(app: str, health: str | None = None) -> None:
     """Serve `app`, "module:attribute", at the port that the environment names."""
-    listener = socket.socket()
+    listener = tcp_socket()
     # The AppHost holds the port, without listening, so that nobody else gets it between two starts.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     port = int(os.environ["PORT"])

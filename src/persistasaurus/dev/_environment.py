@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -147,6 +148,12 @@ def _environment(app: AppHost, resource: Resource, name: str, wiring: Wiring) ->
 
 def _database(resource: Resource) -> Database | None:
     return next((used for used in resource.used if isinstance(used, Database)), None)
+
+
+def tcp_socket() -> socket.socket:
+    """Return a socket for a server to listen on, which asyncio lets answer without delay."""
+    # asyncio sets TCP_NODELAY only where the protocol is named. Else most answers take 40 ms longer.
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
 
 
 def import_folder(folder: Path) -> Path:

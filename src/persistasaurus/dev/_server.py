@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from persistasaurus.dev._environment import LOOPBACK, service_url
+from persistasaurus.dev._environment import LOOPBACK, service_url, tcp_socket
 from persistasaurus.dev._guard import Guard
 from persistasaurus.dev._receiver import receiver
 from persistasaurus.dev._telemetry import Telemetry
@@ -81,7 +81,7 @@ def bound(port: int = 0) -> socket.socket:
     Raises:
         OSError: the port is taken.
     """
-    found = socket.socket()
+    found = tcp_socket()
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((LOOPBACK, port))
