@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
+import subprocess
 import sys
 from urllib.parse import urljoin
 
 import httpx2
 import pytest
 
-from persistasaurus.dev import State, host_fixture
+from persistasaurus.dev import host_fixture
 from persistasaurus.dev._telemetry import LogRecord, Point, Series, Span, SpanEvent
-from tests.dev.kit import apphost, eventually, is_running
+from tests.dev.kit import SERVED, apphost, is_running
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -333,20 +335,36 @@ async def test_a_stream_tells_of_each_change_of_what_a_page_shows(browser, host)
         await changed
 
 
-def test_streams_end_with_the_host():
+def test_streams_end_with_the_host(tmp_path):
     """Whoever looks at a page does not keep the AppHost from ending, nor make it complain."""
-    app = apphost("streamed")
-    app.process("sleeper", "sleep", "1000")
+    file = tmp_path / "apphost.py"
+    file.write_text(
+        f"""
+from persistasaurus.dev import AppHost
 
-    with app.testing() as running, httpx2.Client(base_url=running.dashboard, trust_env=False) as client:
-        client.headers["authorization"] = f"Bearer {running.token}"
-        with client.stream("GET", "/events/resources") as answer:
-            lines = answer.iter_lines()
-            assert next(lines) == "retry: 1000"
-            running._call(running._host.stop())
-            assert "event: change" in list(lines)
-            assert running._host.resource("sleeper").state is State.STOPPED
-    eventually(lambda: not running._thread.is_alive(), "the host's thread ends")
+app = AppHost("streamed", folder={str(SERVED)!r})
+app.worker("worker", "durable").uses(app.sqlite({str(tmp_path / "flows.db")!r}))
+"""
+    )
+    command = [sys.executable, "-m", "persistasaurus.dev", str(file)]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process,
+        httpx2.Client(trust_env=False, follow_redirects=True) as client,
+    ):
+        printed = iter(process.stdout.readline, "")
+        link = next(line for line in printed if "Dashboard: " in line).split()[1]
+        dashboard = str(client.get(link).url).removesuffix("/resources")
+        with (
+            client.stream("GET", f"{dashboard}/events/resources") as resources,
+            client.stream("GET", f"{dashboard}/db/flows/changes") as flows,
+        ):
+            for lines in (resources.iter_lines(), flows.iter_lines()):
+                assert next(lines) == "retry: 1000"
+            process.send_signal(signal.SIGINT)
+            rest = list(printed)
+
+    assert process.returncode == 0
+    assert rest == ["streamed: stopped\n"]
 
 
 async def test_answers_are_not_held_back(host, browser):

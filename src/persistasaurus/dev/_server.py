@@ -10,7 +10,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from persistasaurus.dev._environment import LOOPBACK, service_url, tcp_socket
 from persistasaurus.dev._guard import Guard
@@ -35,6 +35,7 @@ class Server:
         self._socket = bound(port)
         self.port = int(self._socket.getsockname()[1])
         self.url = service_url(self.port)
+        self._stopping = asyncio.Event()
         self._server: _Quiet | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -52,7 +53,7 @@ class Server:
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             inner = received if scope.get("path", "").startswith("/v1/") else shown
-            await inner(scope, receive, send)
+            await _until(self._stopping, inner, scope, receive, send)
 
         config = uvicorn.Config(
             app, lifespan="off", log_config=None, access_log=False, server_header=False, ws="none"
@@ -64,6 +65,7 @@ class Server:
 
     async def stop(self) -> None:
         """Stop serving, also those who listen to a stream."""
+        self._stopping.set()
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             self._server.force_exit = True
@@ -73,6 +75,29 @@ class Server:
     def close(self) -> None:
         """Give the port back."""
         self._socket.close()
+
+
+async def _until(stopping: asyncio.Event, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve a request; once the server stops, a stream sees its reader leave and is brought to a good end."""
+    is_open = False
+
+    async def receive_or_end() -> Message:
+        asked, stopped = asyncio.ensure_future(receive()), asyncio.ensure_future(stopping.wait())
+        try:
+            await asyncio.wait((asked, stopped), return_when=asyncio.FIRST_COMPLETED)
+            return asked.result() if asked.done() else {"type": "http.disconnect"}
+        finally:
+            asked.cancel()
+            stopped.cancel()
+
+    async def send_and_note(message: Message) -> None:
+        nonlocal is_open
+        is_open = message["type"] == "http.response.start" or message.get("more_body", False)
+        await send(message)
+
+    await app(scope, receive_or_end, send_and_note)
+    if is_open:
+        await send({"type": "http.response.body"})
 
 
 def bound(port: int = 0) -> socket.socket:
