@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from persistasaurus import FlowStatus, Persistasaurus
 from persistasaurus.web import create_app
 from tests.web import dashboard_flows as flows
-from tests.web.serving import served, until
+from tests.web.serving import Server, served, until
 from tests.web.test_scalar import ARGUMENTS, Seen
 
 
@@ -72,6 +72,22 @@ def test_a_person_confirms_a_signup_and_sees_it_complete_without_reloading(
         assert [asked for asked in one.requests if not asked.startswith(url)] == []
 
 
+def test_the_demo_is_confirmed_from_its_dashboard(server: Server, browser: Browser) -> None:
+    """The sign-up of `make api`, in a process of its own: list and page follow it to its end."""
+    server.client.post("/signups", json={"userName": "alice", "email": "alice@example.com"})
+    seen = Seen(browser.new_page())
+    page = seen.page
+
+    page.goto(f"{server.url}/dashboard/")
+    expect(page.locator("#rows")).to_contain_text("WAITING_FOR_SIGNAL")
+    page.locator("#rows a").click()
+    page.get_by_label("confirmed_at").fill("2026-01-31T09:00")
+    page.get_by_role("button", name="Resume SignupFlow.confirm_email_address").click()
+
+    expect(page.locator("#flow-status")).to_have_text("COMPLETE")
+    assert seen.complaints == []
+
+
 def test_the_list_tells_of_new_flows_without_moving_its_rows(
     app: Persistasaurus, url: str, browser: Browser
 ) -> None:
@@ -124,6 +140,8 @@ def test_keys_walk_the_pages(app: Persistasaurus, url: str, browser: Browser) ->
     expect(page.get_by_role("link", name="b-6")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{url}/flows/b-6")
+    # The script shows this button, and from then on listens.
+    expect(page.get_by_role("button", name="Keys")).to_be_visible()
     page.keyboard.press("?")
     expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
     page.keyboard.press("Escape")

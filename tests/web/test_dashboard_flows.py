@@ -75,6 +75,7 @@ def test_the_list_shows_flows_newest_first_and_the_search_box_picks(
     assert found("status:complete") == ["e 2", "e 1", "e 0"]
     assert found("status:waiting,failed") == ["e-count"]
     assert found("name:dash_count") == ["e-count"]
+    assert found("name:ASH_COU") == ["e-count"]
     assert found('id:"e 1" status:complete') == ["e 1"]
     assert found('"e "') == ["e 2", "e 1", "e 0"]
     nothing = client.get("/flows", params={"q": "name:nobody"}).text
@@ -114,6 +115,7 @@ def test_pages_of_the_list_follow_each_other_and_new_flows_do_not_move_them(
 
     assert ids(first.text) + ids(second.text) == [f"p{number:02}" for number in reversed(range(60))]
     assert ids(again.text) == ids(first.text)
+    assert "new</a>" not in first.text + second.text
     assert "1 new</a>" in again.text
     assert ids(client.get("/flows").text)[0] == "late"
 

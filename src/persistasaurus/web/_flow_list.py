@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from persistasaurus._app import Persistasaurus
 from persistasaurus._clock import instant
+from persistasaurus._engine.engine import Engine
 from persistasaurus._engine.listing import checked_prefix, status_codes
 from persistasaurus._engine.registry import display_name
 from persistasaurus._model import STATUS_BY_CODE, FlowStatus
@@ -59,38 +60,51 @@ def listing(app: Persistasaurus, *, text: str, before: str | None, seen: str | N
     """
     engine = app._engine_here("The list of flows")
     search = read_search(text)
-    which = FlowFilter(
-        statuses=status_codes(search.statuses or None),
-        names=app._names_of(engine, search.name),
-        id_prefix=checked_prefix(search.id_prefix),
-    )
-    seen_key = None if seen is None else from_cursor(seen)
-    below = None if before is None else from_cursor(before)
-    if below is None and seen_key is not None:
-        below = seen_key + 1
-    found: Sequence[FlowRow] = (
-        [] if search.wrong else engine.store.list_flows(which, before_key=below, limit=PAGE + 1)
-    )
-    if seen_key is None:
-        seen_key = found[0].flow_key if found and below is None else below or 0
-    since: Sequence[FlowRow] = (
-        [] if search.wrong else engine.store.list_flows(which, before_key=None, limit=PAGE + 1)
-    )
-    asked = [("q", text)] if text else []
-    again = [*asked, ("before", before)] if before else asked
+    found: Sequence[FlowRow] = []
+    newest = fresh = 0
+    seen_key, below = _key(seen), _key(before)
+    if not search.wrong:
+        which = _filter(engine, search)
+        latest = engine.store.list_flows(which, before_key=None, limit=PAGE + 1)
+        newest = latest[0].flow_key if latest and seen_key is None else seen_key or 0
+        fresh = sum(one.flow_key > newest for one in latest)
+        if below is None and fresh:
+            below = newest + 1
+        found = latest if below is None else engine.store.list_flows(which, before_key=below, limit=PAGE + 1)
+    asked = _asked(text)
+    kept = [("seen", as_cursor(newest))]
     return Listing(
         text=text,
         search=search,
         rows=[_row(app, one) for one in found[:PAGE]],
-        fresh=sum(one.flow_key > seen_key for one in since),
+        fresh=fresh,
         newest=_query(asked),
-        following=_query([*asked, ("before", as_cursor(found[PAGE - 1].flow_key))])
+        following=_query([*asked, ("before", as_cursor(found[PAGE - 1].flow_key)), *kept])
         if len(found) > PAGE
         else None,
-        refresh=_query([*again, ("seen", as_cursor(seen_key))]),
+        refresh=_query([*asked, *([("before", before)] if before else []), *kept]),
         chips=_chips(search),
         names=sorted(display_name(name) for name in app._registry.known()),
     )
+
+
+def _key(cursor: str | None) -> int | None:
+    return None if cursor is None else from_cursor(cursor)
+
+
+def _filter(engine: Engine, search: Search) -> FlowFilter:
+    return FlowFilter(
+        statuses=status_codes(search.statuses or None),
+        names=None if search.name is None else _names(engine, search.name),
+        id_prefix=checked_prefix(search.id_prefix),
+    )
+
+
+def _names(engine: Engine, text: str) -> list[tuple[str, str]]:
+    """Return the names that are meant: the one that is spelled out, else all that contain the text."""
+    every = list(engine.store.names().values())
+    exact = [name for name in every if display_name(name) == text]
+    return exact or [name for name in every if text.casefold() in display_name(name).casefold()]
 
 
 def _row(app: Persistasaurus, row: FlowRow) -> Row:

@@ -19,11 +19,11 @@ from persistasaurus.errors import FlowNotFound
 from persistasaurus.web._addresses import segment
 from persistasaurus.web._forms import Form, form_of
 from persistasaurus.web._looking import history_of, waits
-from persistasaurus.web._payload import Shown, laid_out, shown, shown_text
+from persistasaurus.web._payload import Shown, laid_out, shown_json, shown_text
 from persistasaurus.web._schemas import arguments_schema
 from persistasaurus.web._timeline import Timeline, timeline
 
-STEPS = 200
+STEPS = 100
 _FINAL = (FlowStatus.COMPLETE, FlowStatus.CANCELLED)
 _RETRYABLE = (FlowStatus.FAILED, FlowStatus.PARKED)
 
@@ -119,8 +119,8 @@ def flow_view(app: Persistasaurus, flow_id: str, *, after: int = 0) -> FlowView:
         updated=instant(row.updated_at_ms),
         cancel_asked=row.cancel_requested_at_ms is not None,
         queued=[one.name for one in history.mailbox.signals],
-        input=shown(json.loads(row.input)),
-        result=None if row.result is None else shown(json.loads(row.result)),
+        input=shown_json(row.input),
+        result=_json_shown(row.result),
         error=_failure(row.error),
         waits=_forms(engine, history),
         timeline=timeline(named, begin_ms=begin_ms, now_ms=engine.now_ms()),
@@ -149,13 +149,16 @@ def _line(row: StepRow, name: str) -> StepLine:
 
 
 def _json_shown(text: str | None) -> Shown | None:
-    return None if text is None else shown(json.loads(text))
+    return None if text is None else shown_json(text)
 
 
 def _failure(text: str | None) -> Failure | None:
     if text is None:
         return None
-    record: Mapping[str, Any] = json.loads(text)
+    try:
+        record: Mapping[str, Any] = json.loads(text)
+    except ValueError:
+        return Failure(kind="Damaged record", message="It is no JSON.", traceback=shown_text(text))
     return Failure(
         kind=str(record.get("type", "")),
         message=shown_text(str(record.get("message", ""))).text,
@@ -205,9 +208,11 @@ def payload_text(app: Persistasaurus, flow_id: str, step: int, part: str) -> str
     text = texts.get(part)
     if text is None:
         raise FlowNotFound(f"Flow {flow_id!r} has no {part!r:.20} at step {step}. Go back to its page.")
-    if part != "error":
-        return laid_out(json.loads(text))
-    return str(json.loads(text).get("traceback", ""))
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return laid_out(value) if part != "error" else str(value.get("traceback", ""))
 
 
 def _payloads(flow: FlowRow, row: StepRow | None, step: int) -> dict[str, str | None]:

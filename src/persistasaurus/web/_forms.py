@@ -39,6 +39,11 @@ class Field:
     def input_name(self) -> str:
         return PREFIX + self.name
 
+    @property
+    def must_be_filled(self) -> bool:
+        """Whether it may not be left empty; what may be null is null then."""
+        return self.required and not self.nullable
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
@@ -80,7 +85,7 @@ def _field(name: str, schema: Mapping[str, Any], *, required: bool) -> Field:
     return Field(
         name=name,
         kind=kind,
-        required=required and not nullable,
+        required=required,
         nullable=nullable,
         hint=_hint(inner, kind),
         options=options if required and not nullable else (("", "—"), *options) if options else (),
@@ -159,15 +164,15 @@ def values_of(form: Form, sent: Mapping[str, str]) -> tuple[dict[str, Any], list
         text = sent.get(field.input_name, "")
         if field.kind == "boolean":
             values[field.name] = field.input_name in sent
-        elif text.strip() or (field.required and field.kind == "text"):
+        elif text.strip() or (field.must_be_filled and field.kind == "text"):
             try:
                 values[field.name] = _value(field.kind, text)
             except ValueError as error:
                 errors.append(FieldError(field=field.name, message=f"This is no JSON: {error}"))
-        elif field.nullable and (field.required or form.whole):
-            values[field.name] = None
-        elif field.required:
+        elif field.must_be_filled:
             errors.append(FieldError(field=field.name, message="Give a value."))
+        elif field.required:
+            values[field.name] = None
     return values, errors
 
 

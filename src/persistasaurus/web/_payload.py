@@ -9,16 +9,20 @@ from typing import Any
 MOST_SHOWN = 4_000
 
 
+# Longer JSON is shown as it is stored: laying it out takes longer than reading its beginning is worth.
+MOST_LAID_OUT = 64_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """The beginning of a text, and how long all of it is."""
+    """The beginning of a text, how long all of it is, and whether that is more."""
 
     text: str
     length: int
 
     @property
     def cut(self) -> bool:
-        return len(self.text) < self.length
+        return self.length > MOST_SHOWN
 
 
 def shown(value: Any) -> Shown:
@@ -26,10 +30,19 @@ def shown(value: Any) -> Shown:
     return shown_text(laid_out(value))
 
 
+def shown_json(text: str) -> Shown:
+    """Return the beginning of JSON text, laid out where it is short; also of what is damaged and no JSON."""
+    if len(text) > MOST_LAID_OUT:
+        return shown_text(text)
+    try:
+        return shown(json.loads(text))
+    except ValueError:
+        return shown_text(text)
+
+
 def shown_text(text: str) -> Shown:
     """Return the beginning of a text."""
-    safe = inert(text)
-    return Shown(text=safe[:MOST_SHOWN], length=len(safe))
+    return Shown(text=inert(text[:MOST_SHOWN]), length=len(text))
 
 
 def laid_out(value: Any) -> str:

@@ -1,6 +1,7 @@
 // Keys, copying, and live pages. All pages work without it.
 const page = document.body;
-const typing = (target) => target.closest("input, select, textarea, [contenteditable], dialog");
+// A dialog that was closed just now may still have the focus.
+const typing = (target) => target.closest("input, select, textarea, [contenteditable], dialog[open]");
 
 // Keys: / j k ? and g with a letter; Enter is the focused link's own.
 let afterG = 0;
@@ -97,6 +98,10 @@ function replace(old, fresh) {
 }
 
 function replaceRows(old, fresh) {
+  // A row that the search no longer finds stays where it stands.
+  for (const row of old.children) {
+    row.classList.toggle("gone", !fresh.querySelector(`#${CSS.escape(row.id)}`));
+  }
   for (const row of [...fresh.children]) {
     const known = row.id && document.getElementById(row.id);
     if (known) replace(known, row);
@@ -130,22 +135,35 @@ async function refreshOnce() {
 }
 
 let stream = null;
+let lost = 0;
 const live = document.getElementById("live");
 
 function listen() {
   if (!page.dataset.events || stream) return;
   stream = new EventSource(page.dataset.events);
-  stream.addEventListener("open", () => { live.textContent = "Live"; });
-  stream.addEventListener("error", () => { live.textContent = "Not connected"; });
+  stream.addEventListener("open", () => {
+    clearTimeout(lost);
+    say("Live");
+  });
+  // A stream ends now and then, and is back at once: only what lasts is worth a word.
+  stream.addEventListener("error", () => {
+    clearTimeout(lost);
+    lost = setTimeout(say, 4000, "Not connected");
+  });
   stream.addEventListener("change", refreshOnce);
   stream.addEventListener("end", () => {
     quiet();
-    live.textContent = "";
+    say("");
     refreshOnce();
   });
 }
 
+function say(word) {
+  if (live.textContent !== word) live.textContent = word;
+}
+
 function quiet() {
+  clearTimeout(lost);
   stream?.close();
   stream = null;
 }
