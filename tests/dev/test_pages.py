@@ -126,7 +126,7 @@ async def test_resources_show_where_each_stands(browser, host):
 
     for name in ("flows", "other", "talker", "worker-1", "worker-2"):
         assert f'href="./resources/{name}"' in text
-    assert f"<td>{host.resource('talker').pid}</td>" in text
+    assert f">{host.resource('talker').pid}</td>" in text
     assert 'aria-label="Last states: waiting, starting, ready"' in text
     assert 'href="./db/flows/flows"' in text
     assert "resources/flows/stop" not in text
