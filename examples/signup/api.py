@@ -3,6 +3,7 @@
     make api PORT=8000        or: uvicorn examples.signup.api:app
 
 PERSISTASAURUS_URL names the store (signup.db), SIGNUP_EMAIL_DELAY the seconds until the welcome mail (10).
+With OTEL_EXPORTER_OTLP_ENDPOINT set, as an AppHost does, traces, metrics and logs go there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from persistasaurus import FlowHandle, FlowRecord, FlowStatus, Persistasaurus
+from persistasaurus.otel import configure
 from persistasaurus.web import (
     SecurityMiddleware,
     add_problem_handlers,
@@ -34,7 +36,7 @@ SIGN_UP = "SignupFlow.sign_up"
 # The mails that the demo sends are lines of its log.
 logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
 
-flows = Persistasaurus(os.environ.get("PERSISTASAURUS_URL", "signup.db"))
+flows = Persistasaurus(os.environ.get("PERSISTASAURUS_URL", "signup.db"), observer=configure())
 flows.register(SignupFlow, lambda: SignupFlow(Mailer()))
 
 
