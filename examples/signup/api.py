@@ -3,6 +3,7 @@
     make api PORT=8000        or: uvicorn examples.signup.api:app
 
 PERSISTASAURUS_URL names the store (signup.db), SIGNUP_EMAIL_DELAY the seconds until the welcome mail (10).
+With OTEL_EXPORTER_OTLP_ENDPOINT set, as an AppHost does, traces, metrics and logs go there.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from persistasaurus import FlowHandle, FlowRecord, FlowStatus, Persistasaurus
-from persistasaurus.otel import FlowLogHandler, OpenTelemetry
+from persistasaurus.otel import configure
 from persistasaurus.web import (
     SecurityMiddleware,
     add_problem_handlers,
@@ -36,11 +37,7 @@ SIGN_UP = "SignupFlow.sign_up"
 # The mails that the demo sends are lines of its log.
 logging.basicConfig(level=logging.INFO, format="%(levelname)s:     %(message)s")
 
-# What the flows do, for OpenTelemetry. FastAPI sends it where an AppHost asks for that; else nothing is sent.
-telemetry = OpenTelemetry()
-logging.getLogger().addHandler(FlowLogHandler(telemetry, level=logging.INFO))
-
-flows = Persistasaurus(os.environ.get("PERSISTASAURUS_URL", "signup.db"), observer=telemetry)
+flows = Persistasaurus(os.environ.get("PERSISTASAURUS_URL", "signup.db"), observer=configure())
 register(flows)
 
 
@@ -50,7 +47,15 @@ async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         yield
 
 
-app = FastAPI(title="Sign-up demo", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
+app = FastAPI(
+    title="Sign-up demo",
+    version="1",
+    lifespan=lifespan,
+    docs_url=None,
+    redoc_url=None,
+    # It tells its requests all the same. Its own set-up, on top of ours, would send everything twice.
+    telemetry={"auto_configure": False},
+)
 
 
 class Model(BaseModel):

@@ -221,7 +221,7 @@ class Persistasaurus:
     async def start_async(self, flow: Any, *args: Any, **kwargs: Any) -> FlowHandle[Any]:
         """Like `start`, for async code."""
         engine = self._engine
-        answer = engine.host.create_future() if engine is not None and engine.is_host_thread() else None
+        answer = engine.host.create_future() if engine is not None and engine.is_on_host() else None
         started, new, target = self._start(flow, args, kwargs, "app.start_async()", answer)
         awaited = started if isinstance(started, asyncio.Future) else asyncio.wrap_future(started)
         return self._handle_of(await awaited, new, target)

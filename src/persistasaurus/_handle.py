@@ -102,7 +102,7 @@ class FlowHandle(Generic[T]):
         """Like `result`, for async code."""
         timeout_ms = None if timeout is None else to_ms(timeout, "the timeout of result()")
         engine = self._app._engine_here("await handle")
-        future: Waiter = engine.host.create_future() if engine.is_host_thread() else Future()
+        future: Waiter = engine.host.create_future() if engine.is_on_host() else Future()
         outcome = None if self._wait_here(future) else await asyncio.to_thread(self._wait, future)
         if outcome is None:
             awaited = future if isinstance(future, asyncio.Future) else asyncio.wrap_future(future)

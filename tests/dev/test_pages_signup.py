@@ -91,3 +91,18 @@ async def test_a_signup_outlives_a_killed_api_and_each_of_its_steps_runs_once(ho
     said = [f"user {user_id} created", f"Welcome, user {user_id}.", f"user {user_id} is signed up since"]
     printed = [line.text for line in host.console()]
     assert [sum(text in line for line in printed) for text in said] == [1, 1, 1]
+
+
+def test_what_the_demo_did_was_told_once(host: RunningApp) -> None:
+    """The flow and its steps stand below the request that started them, with their log records."""
+    telemetry = host.telemetry
+
+    def hello() -> list[str]:
+        found = telemetry.traces(text="flow hello_world")
+        return [branch.span.name for branch in telemetry.trace(found[0].trace_id)] if found else []
+
+    eventually(lambda: hello().count("step say") == 5, "its spans arrive")
+    eventually(lambda: telemetry.logs(text="Hello, World (4)"), "its records arrive")
+    assert hello()[0] == "POST /flows/hello-world"
+    assert hello().count("flow hello_world") == 1
+    assert [len(telemetry.logs(text=f"Hello, World ({i})")) for i in range(5)] == [1] * 5

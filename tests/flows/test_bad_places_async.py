@@ -57,6 +57,7 @@ def no_io(what: str) -> str:
 
 NO_THREAD = no_io("run code in a thread or an executor")
 A_SOCKET = socket.socket()
+A_SOCKET.close()  # it is refused unseen
 ASYNC: dict[str, tuple[Callable[[], Any], str]] = {
     "open_connection": (opens_a_connection, no_io("open a connection")),
     "start_server": (lambda: asyncio.start_server(print, port=0), no_io("start a server")),

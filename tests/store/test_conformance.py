@@ -1230,3 +1230,26 @@ def test_any_row_comes_back_as_it_was(texts: list[str], numbers: list[int]) -> N
             numbers[4],
         )
         store.close()
+
+
+def test_the_size_grows_with_what_is_written(store: Store) -> None:
+    """As far as it can be told: a store in memory takes no bytes of a disk."""
+    before = store.size()
+
+    store.commit(Batch(signals=[signal(payload='"' + "x" * 100_000 + '"')]))
+
+    assert store.size() >= before
+    assert store.size() - before >= 100_000 or before == 0
+
+
+def test_where_a_start_came_from_is_kept(store: Store) -> None:
+    """It comes back with the flow, and with its history."""
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    key = store.commit(Batch(starts=[new_flow(claim=False, trace=trace)])).starts[0].flow_key
+
+    found, history = store.find("f"), store.load(key)
+
+    assert found is not None
+    assert found.trace == trace
+    assert history is not None
+    assert history.flow.trace == trace

@@ -192,7 +192,7 @@ class Committer:
             return
         try:
             # The calling flow's context is not that of whoever is told.
-            self._context.run(self._write_queue, ())
+            self._context.run(self._write_queue, None)
         finally:
             self._role.release()
         if self._queue:
@@ -243,18 +243,23 @@ class Committer:
         while True:
             self._wait()
             with self._role:
-                wrote = self._write_queue(self._late_starts())
+                wrote = self._write_queue(self._late_starts)
             if not wrote and self._closing and not self._queue:
                 return
 
-    def _write_queue(self, late: Sequence[Progress]) -> bool:
+    def _write_queue(self, late: Callable[[], list[Progress]] | None) -> bool:
         """Commit what is queued and these late starts; the caller has the writer's role."""
         self._busy = True
-        items = [*self._taken(), *late]
-        self.written += len(items)
-        if items:
-            self._commit(items)
-        self._busy = False
+        try:
+            # In this order: what ends from here on is written after its start, in the next batch.
+            items = self._taken()
+            if late is not None:
+                items.extend(late())
+            self.written += len(items)
+            if items:
+                self._commit(items)
+        finally:
+            self._busy = False
         return bool(items)
 
     def _wait(self) -> None:

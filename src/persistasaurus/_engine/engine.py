@@ -57,6 +57,7 @@ class Engine:
     host: asyncio.AbstractEventLoop
     worker_id: int | None = None
     _owns_host = False
+    _telling = False
 
     def __init__(
         self, store: Store, registry: Registry, clock: Clock, settings: Settings, observer: Observer | None
@@ -158,6 +159,10 @@ class Engine:
         """Whether the calling thread is that of the host's loop."""
         return threading.get_ident() == self._host_thread
 
+    def is_on_host(self) -> bool:
+        """Whether the calling code runs on the host's loop itself."""
+        return asyncio._get_running_loop() is self.host
+
     def is_alone(self, run: Run) -> bool:
         """Whether a commit here keeps nobody waiting: on the app's own loop, with one flow, which waits."""
         if not self._owns_host or len(self.runs) > 1 or run.active:
@@ -201,24 +206,25 @@ class Engine:
             if isinstance(report.run, AsyncRun):
                 for_host.append(report)
             else:
-                _tell(report)
+                _tell_safely(report)
         for order in orders:
             if order.is_host:
                 for_host.append(order)
             else:
                 order.tell()
         if for_host:
-            self.on_host(self._tell_on_host, for_host)
+            # Here, by whoever writes: in the order of the commits.
+            self._untold.extend(for_host)
+            self.on_host(self._tell_on_host)
 
-    def _tell_on_host(self, committed: list[Progress | Order]) -> None:
+    def _tell_on_host(self) -> None:
         """Show the flows what was committed, a few at a turn of the loop, which others use too."""
-        telling = bool(self._untold)
-        self._untold.extend(committed)
-        if not telling:
+        if not self._telling:
             self._tell_some()
 
     def _tell_some(self) -> None:
         untold = self._untold
+        self._telling = True
         try:
             for _ in range(min(len(untold), TOLD_AT_ONCE)):
                 each = untold.popleft()
@@ -227,6 +233,7 @@ class Engine:
                 else:
                     _tell(each)
         finally:
+            self._telling = bool(untold)
             if untold:
                 self.host.call_soon(self._tell_some)
                 if self.committer.is_busy():
@@ -272,7 +279,7 @@ class Engine:
         """Have the start of an operation written with the flow's next commit, or alone soon."""
         with run.guard:
             operation.status = status
-            run.unwritten[operation.number] = operation
+            run.unwritten[operation.number] = operation.parts(run.key, status)
         self.committer.note_start(run, operation.number)
         if self.facts.observed:
             self.facts.tell(Happening.WAIT_STARTED, run, operation, count=operation.delay_ms or 0)
@@ -282,6 +289,13 @@ class Engine:
         mail = self.store.mailbox(run.key)
         if mail is not None:
             run.read_mail(mail)
+
+
+def _tell_safely(report: Progress) -> None:
+    try:
+        _tell(report)
+    except Exception:  # one flow's trouble is not that of whoever writes
+        log.exception("unexpected error after a commit", extra={"flow_id": report.run.flow_id})
 
 
 def _tell(report: Progress) -> None:

@@ -53,7 +53,8 @@ class Results:
         """Have a future get the flow's next outcome."""
         with self._lock:
             if self._closed is not None:
-                future.set_exception(self._closed)
+                if not future.done():
+                    future.set_exception(self._closed)
             else:
                 self._waiting.setdefault(flow_id, []).append(future)
 
@@ -75,7 +76,7 @@ class Results:
         for future in futures:
             if isinstance(future, asyncio.Future):
                 self._on_host(_answer, future, outcome)
-            elif future.set_running_or_notify_cancel():
+            elif not future.done() and future.set_running_or_notify_cancel():
                 future.set_result(outcome)
 
     def note_change(self) -> None:
@@ -102,7 +103,7 @@ class Results:
         for future in futures:
             if isinstance(future, asyncio.Future):
                 self._on_host(_refuse, future, reason)
-            elif future.set_running_or_notify_cancel():
+            elif not future.done() and future.set_running_or_notify_cancel():
                 future.set_exception(reason)
 
 

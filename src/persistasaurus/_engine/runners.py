@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 import time
 import types
 from collections import deque
@@ -72,8 +73,9 @@ class Runners:
     def _attempts(self) -> Generator[Any, Any, None]:
         server = cast("asyncio.Task[None]", asyncio.current_task())
         until = time.monotonic() + TURN_S
-        # A step may have cancelled its own task: no other step may feel that.
-        while self._ready and not server.cancelling():
+        ours = _references(server)
+        # A step may have cancelled its task, or kept it and cancel it yet: no other step may feel that.
+        while self._ready and not _was_cancelled(server) and _references(server) <= ours:
             run, operation, context = self._ready.popleft()
             coroutine = self._begin(run, operation, context)
             if coroutine is None:
@@ -101,12 +103,25 @@ class Runners:
         """Wait for an attempt that has suspended, and record how it ends."""
         try:
             value = yield from rest
-        except (KeyboardInterrupt, GeneratorExit):
+        except (KeyboardInterrupt, _Closed):
             raise
         except BaseException as error:  # noqa: BLE001 - as above
             context.run(self._end, run, operation, None, error)
         else:
             context.run(self._end, run, operation, value, None)
+
+
+def _was_cancelled(server: Any) -> bool:
+    # Up to 3.12 a cancel that was taken back is not forgotten.
+    return bool(server.cancelling() or server._must_cancel)
+
+
+def _references(server: Any) -> int:
+    return sys.getrefcount(server)
+
+
+class _Closed(GeneratorExit):
+    """The task is being closed, not the step that says so."""
 
 
 def _go_on(
@@ -119,7 +134,7 @@ def _go_on(
                 answer = yield awaited
             except GeneratorExit:
                 context.run(coroutine.close)
-                raise
+                raise _Closed from None
             except BaseException as error:  # noqa: BLE001 - a cancel, mostly; it is the step's to handle
                 awaited = context.run(coroutine.throw, error)
             else:

@@ -180,6 +180,15 @@ def hand_out(engine: Engine, run: Run) -> None:
             run.unclaimed = [each for each in run.unclaimed if each is not left]
             _pass_on(run, left, operation)
     taken: set[int] = set()
+    try:
+        _hand_out_pending(engine, run, taken)
+    finally:
+        if taken:
+            run.signals = [signal for signal in run.signals if signal.signal_id not in taken]
+            run.taken |= taken
+
+
+def _hand_out_pending(engine: Engine, run: Run, taken: set[int]) -> None:
     for signal in run.signals:
         operation = _waiting_for(run, signal.name)
         if operation is None:
@@ -189,9 +198,6 @@ def hand_out(engine: Engine, run: Run) -> None:
             _accept(engine, run, operation, signal)
         except SerializationError as misfit:
             _reject(run, signal, str(misfit))
-    if taken:
-        run.signals = [signal for signal in run.signals if signal.signal_id not in taken]
-        run.taken |= taken
 
 
 def _waiting_for(run: Run, name: str) -> Operation | None:

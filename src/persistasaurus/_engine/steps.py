@@ -189,7 +189,18 @@ def begin_async(
         context.run(engine.facts.enter, Happening.STEP_STARTED, run, operation)
     if operation.definition.timeout_ms is not None:
         return _limited(operation)
-    return _call(operation)  # type: ignore[no-any-return]
+    try:
+        called = context.run(_call, operation)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a plain function that is marked as a coroutine function
+        finish(engine, run, operation, None, error)
+        return None
+    return called if asyncio.iscoroutine(called) else _awaited(called)
+
+
+async def _awaited(called: Any) -> Any:
+    return await called
 
 
 async def _limited(operation: Operation) -> Any:

@@ -159,9 +159,9 @@ class SyncRun(Run):
         """Stop a timer or wait that the flow has left."""
         operation.abandoned = not operation.done
         row = operation.row
-        if operation.done or operation.commits or (row is not None and row[11] is not None):
-            return
         with self.guard:
+            if operation.done or operation.commits or (row is not None and row[11] is not None):
+                return
             operation.due_at_ms = None
             if operation.started_at_ms:
                 operation.status = CANCELLED

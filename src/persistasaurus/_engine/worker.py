@@ -161,6 +161,7 @@ class Worker:
 
     def _turn(self) -> None:
         engine = self._engine
+        engine.committer.remind()
         for run, operation in engine.timers.pop_due(engine.now_ms()):
             self.woken += 1
             wake(engine, run, operation)
@@ -168,7 +169,6 @@ class Worker:
             self._beat_at = self._names_at = 0.0
         if engine.clock.steady() >= self._beat_at:
             self._beat()
-        engine.committer.remind()
         changes = engine.store.changes()
         changed = changes != self._seen_changes
         self._seen_changes = changes

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from persistasaurus._store.base import StepRow
 
-_pack = Struct("<13q").pack
+_pack = Struct("<17q").pack
 
 NEVER = 1 << 40
 """What no row holds: the checksum of one that was edited to hold other than whole numbers."""
@@ -23,6 +23,7 @@ def step_checksum(row: StepRow, chain: int) -> int:
     """Return the checksum of a step's row after the event whose checksum is `chain` (0 for none)."""
     # By position and packed: every step takes this path, twice as fast as by way of a text.
     key, step, kind, name, status, attempts, asked, started, ended, delay, due, event, before = row[:13]
+    parameters, value, error = row[13:16]
     try:
         numbers = _pack(
             key,
@@ -38,10 +39,15 @@ def step_checksum(row: StepRow, chain: int) -> int:
             -1 if due is None else due,
             -1 if event is None else event,
             before,
+            # -1 is no NULL, "None" is none either, and no text gives its end to the next one.
+            (ended is None) + 2 * (delay is None) + 4 * (due is None) + 8 * (event is None),
+            -1 if parameters is None else len(parameters),
+            -1 if value is None else len(value),
+            -1 if error is None else len(error),
         )
-    except StructError:
+    except (StructError, TypeError):
         return NEVER
-    texts = f"{row[13]}\n{row[14]}\n{row[15]}".encode()
+    texts = f"{parameters}\n{value}\n{error}".encode()
     return _signed(crc32(texts, crc32(numbers, chain & 0xFFFFFFFF)))
 
 

@@ -39,6 +39,7 @@ _PLACES = (
     "signals",
     "names",
     "reopen",
+    "size",
     "changes",
     "check",
     "effect",
