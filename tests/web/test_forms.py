@@ -28,6 +28,7 @@ def form(required: bool = True, **schema: Any) -> Form:
         ({"enum": ["a", 1, None]}, "select"),
         ({"const": 3}, "select"),
         ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, "integer"),
+        ({"anyOf": [{"type": "boolean"}, {"type": "null"}]}, "select"),
         ({"anyOf": [{"type": "number"}, {"type": "string"}]}, "text"),
         ({"type": "array", "items": {"type": "string"}}, "json"),
         ({}, "json"),
@@ -67,6 +68,7 @@ def test_what_is_left_empty_is_left_out_where_it_may_be() -> None:
 
     assert values_of(form(required=False, type="integer", default=3), {"field.x": ""})[0] == {}
     assert values_of(form(**nullable), {})[0] == {"x": None}
+    assert values_of(form(anyOf=[{"type": "boolean"}, {"type": "null"}]), {"field.x": ""})[0] == {"x": None}
     assert values_of(form(type="boolean"), {})[0] == {"x": False}
     assert values_of(form(type="boolean"), {"field.x": "on"})[0] == {"x": True}
     assert [one.field for one in values_of(form(type="integer"), {"field.x": " "})[1]] == ["x"]

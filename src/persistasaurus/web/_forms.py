@@ -79,6 +79,9 @@ def _field(name: str, schema: Mapping[str, Any], *, required: bool) -> Field:
     variants = [one for one in schema.get("anyOf", ()) if one.get("type") != "null"]
     nullable = len(variants) < len(schema.get("anyOf", ())) or schema.get("type") == "null"
     inner = {**schema, **variants[0]} if len(variants) == 1 else schema
+    if nullable and inner.get("type") == "boolean":
+        # A box has two states.
+        inner = {**inner, "enum": [True, False]}
     kind = _kind(inner, variants)
     default = schema.get("default")
     options = _options(inner) if kind == "select" else ()
