@@ -301,7 +301,7 @@ async def test_metrics_are_listed_and_one_has_its_numbers_in_a_table(browser):
     assert mean["series"][0]["values"] == [2.5]
 
 
-async def test_the_flows_of_each_file_have_pages(browser):
+async def test_the_flows_of_each_file_have_pages(browser, host):
     """Of a file that no process has made yet too."""
     text = await page(browser, "/db/flows/flows")
     assert "Search" in text
@@ -310,6 +310,10 @@ async def test_the_flows_of_each_file_have_pages(browser):
     assert (await browser.get(urljoin("/db/flows/flows", "./static/dashboard.css"))).status_code == 200
 
     assert "other.db was not made yet" in await page(browser, "/db/other/flows")
+    (host.folder / "other.db").write_bytes(b"no database at all" * 100)
+    broken = await page(browser, "/db/other/flows")
+    assert "not made yet" not in broken
+    assert "other.db" in broken
 
 
 async def test_a_stream_tells_of_each_change_of_what_a_page_shows(browser, host):
