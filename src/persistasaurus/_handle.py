@@ -15,7 +15,7 @@ from persistasaurus._codec import value_codec
 from persistasaurus._engine.history import verify_outcome
 from persistasaurus._engine.recovery import retry
 from persistasaurus._engine.registry import StepDefinition, display_name
-from persistasaurus._engine.results import Outcome, Waiter, outcome_of
+from persistasaurus._engine.results import Outcome, Waiter, outcome_of, wait_for
 from persistasaurus._engine.signals import Signal, check_signal_name, known_signal
 from persistasaurus._failure import rebuild_failure
 from persistasaurus._flow import Step
@@ -91,7 +91,7 @@ class FlowHandle(Generic[T]):
                 # A lock's wait has an end of its own, some 292 years.
                 limit = None if timeout_ms is None else min(timeout_ms / 1000, threading.TIMEOUT_MAX)
                 with engine.flow_pool.lent(), engine.step_pool.lent():
-                    outcome = future.result(limit)
+                    outcome = wait_for(future, limit)
             except TimeoutError:
                 raise self._late(timeout) from None
             finally:

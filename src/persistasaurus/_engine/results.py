@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Container
 from concurrent.futures import Future
 from typing import NamedTuple
@@ -11,6 +12,8 @@ from typing import NamedTuple
 from persistasaurus._model import PARKED, STATUS_BY_CODE
 from persistasaurus._store.base import FlowRow, Store
 
+SIGNALS_S = 0.05
+"""How late a signal may be heard by a thread that waits for a flow."""
 ASKED_AT_ONCE = 200
 """Bounds how long the worker looks for others' results before it claims flows again."""
 
@@ -105,6 +108,25 @@ class Results:
                 self._on_host(_refuse, future, reason)
             elif not future.done() and future.set_running_or_notify_cancel():
                 future.set_exception(reason)
+
+
+def wait_for(future: Future[Outcome], limit_s: float | None) -> Outcome:
+    """Wait for an outcome in a thread, in short turns.
+
+    A signal that comes just before a thread blocks is heard only once it wakes: of one long wait Ctrl-C
+    and SIGTERM would wait for the end.
+
+    Raises:
+        TimeoutError: the limit is over.
+    """
+    until = None if limit_s is None else time.monotonic() + limit_s
+    while True:
+        turn = SIGNALS_S if until is None else min(SIGNALS_S, until - time.monotonic())
+        try:
+            return future.result(max(0.0, turn))
+        except TimeoutError:
+            if until is not None and time.monotonic() >= until:
+                raise
 
 
 def _answer(future: asyncio.Future[Outcome], outcome: Outcome) -> None:

@@ -69,8 +69,8 @@ def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
     """Run an attempt, unless the worker may not: its lease is over, or the flow counts as idle."""
     if operation.abandoned or operation.done or run.halted is not None or run.worker_id != engine.worker_id:
         return
-    # An async one asks once its turn has come.
-    if not operation.definition.is_async and not engine.may_start():
+    # Before it is counted: the writer may take its row at any moment from then on.
+    if not engine.may_start():
         engine.hold(run, operation)
         return
     if run.idle:
