@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,12 +103,12 @@ def _all_needs(resource: Resource) -> Iterator[Resource]:
         yield from _all_needs(need)
 
 
-class Database(Resource):
+class Database(Resource, ABC):
     """Where flows are kept."""
 
+    @abstractmethod
     def address(self, place: Place) -> str:
         """Return the URL that goes into PERSISTASAURUS_URL."""
-        raise NotImplementedError
 
     def shown(self, place: Place) -> str:
         """Return the address without what is secret in it."""

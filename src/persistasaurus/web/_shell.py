@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -164,12 +165,13 @@ class Shell:
         )
 
 
-class _PageRoute(APIRoute):
+class _PageRoute(APIRoute, ABC):
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         return matched_as_sent(super().matches, scope)
 
+    @abstractmethod
     def error_page(self, request: Request, refused: Refused) -> Response:
-        raise NotImplementedError
+        """Return the page that says what was refused, and why."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
