@@ -95,8 +95,9 @@ class ArgumentsCodec:
             TypeError: the function cannot be called so, in Python's own words.
             SerializationError: one is not what its annotation says, or has no JSON text.
         """
-        if self._writer is not None:
-            text = self._writer(*self._self, *args, **kwargs)
+        writer = self._writer
+        if writer is not None:
+            text = writer(*self._self, *args, **kwargs) if kwargs or self._self else writer(*args)
             if text is not None:
                 return text
         return self.encode(self.bind(args, kwargs), what=what)

@@ -15,7 +15,7 @@ from flows import KINDS, async_sequence, delays, news, sequence
 from reporting import report, report_effect, report_end, saw
 
 from persistasaurus import FlowConflict, FlowParked, Persistasaurus, current, flow, sleep, step
-from persistasaurus._engine.worker import Worker
+from persistasaurus._engine.engine import Engine
 
 
 class Hello:
@@ -71,7 +71,7 @@ def racers(db: str, count: int, ms: int, go: str) -> None:
 def drive(db: str, lease: float, flow_ids: list[str], ms: int, *, weak: bool = False) -> None:
     """Start flows of short steps and see them through, with a short lease; `weak` is without its deadline."""
     if weak:
-        Worker.holds_lease = lambda _: True  # type: ignore[method-assign]
+        Engine.may_start = lambda engine: not engine.stopping  # type: ignore[method-assign]
     with Persistasaurus(db, lease=lease, drain=0.2) as app:
         report("ready")
         handles = []

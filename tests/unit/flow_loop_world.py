@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from contextvars import copy_context
 from typing import Any
@@ -42,11 +42,13 @@ class World:
         while self._due:
             due, number, fire = heapq.heappop(self._due)
             if number not in self.cancelled:
-                self.loop.advance_to(due)
-                fire()
-                self.loop.drain()
+                self.loop.drain(self._fire(due, fire))
                 return True
         return False
+
+    def _fire(self, due: float, fire: Callable[[], None]) -> Iterator[float]:
+        fire()
+        yield due
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """Run a flow to its end."""

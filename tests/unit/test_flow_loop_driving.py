@@ -60,7 +60,7 @@ def test_many_deliveries_share_one_way_in_and_the_flow_runs_after_each() -> None
     def deliver() -> Any:
         for future in futures:
             future.set_result(None)
-            yield
+            yield 0
             seen.append("next")
 
     world.start(flow())

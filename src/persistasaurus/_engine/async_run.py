@@ -22,7 +22,7 @@ from persistasaurus._engine.loop import FlowLoop
 from persistasaurus._engine.run import Halt, Run
 from persistasaurus._engine.scope import foreign_thread, scope
 from persistasaurus._engine.signals import ask_resume, ask_signal
-from persistasaurus._engine.steps import ask_step
+from persistasaurus._engine.steps import ask_step, begin_step
 from persistasaurus._events import Happening
 from persistasaurus._model import CANCELLED, Kind
 from persistasaurus.errors import FlowParked, PersistasaurusError, WrongContextError
@@ -95,37 +95,53 @@ class AsyncRun(Run):
 
     def pump(self) -> None:
         """Let the flow run until it waits for something that has not come yet."""
-        if self.finished or self.pumping or self.main is None:
+        main = self.main
+        if self.finished or self.pumping or main is None:
             return
         self.pumping = True
         try:
-            self._drive()
+            if not self.live:
+                self._drain(self._replayed())
+                if self._slice_over:
+                    self._slice_over = False
+                    self.engine.host.call_soon(self.pump)
+                    return
+            self._show_committed(main)
+            if self.halted is not None or main.done():
+                self._end()
+            elif self.active or self.in_flight or self.held or self.idle:
+                return
+            elif not take_due(self.engine, self):
+                self._rest()
         finally:
             self.pumping = False
 
-    def _drive(self) -> None:
-        if not self.live:
-            self._slice_over = False
-            self._drain(self._replayed())
-            if self._slice_over:
-                self.engine.host.call_soon(self.pump)
-                return
-        self._drain(self._committed())
-        if self._over():
-            self._end()
-        elif self.nothing_runs() and not self.idle and not take_due(self.engine, self):
-            self._rest()
+    def _drain(self, deliveries: Iterable[float]) -> None:
+        try:
+            self.loop.drain(deliveries)
+        except SystemExit as exit_:
+            self._note_exit(exit_)
+
+    def _note_exit(self, exit_: SystemExit) -> None:
+        log.warning("flow called sys.exit(%s)", exit_.code, extra={"flow_id": self.flow_id})
+
+    def _show_committed(self, main: asyncio.Task[Any]) -> None:
+        """Let the flow run, after each completion that was committed just now."""
+        inbox = self._inbox
+        if not inbox:
+            self._drain(())
+        while inbox and self.halted is None and not main.done():
+            self.show(inbox.popleft())
+            try:
+                self.loop.drain(now=(self.now_ms - self.flow.created_at_ms) / 1000)
+            except SystemExit as exit_:
+                self._note_exit(exit_)
+                self._drain(())  # what was ready beside it
 
     def _over(self) -> bool:
         return self.halted is not None or self.main is None or self.main.done()
 
-    def _drain(self, deliveries: Iterable[object]) -> None:
-        try:
-            self.loop.drain(deliveries)
-        except SystemExit as exit_:
-            log.warning("flow called sys.exit(%s)", exit_.code, extra={"flow_id": self.flow_id})
-
-    def _replayed(self) -> Iterator[None]:
+    def _replayed(self) -> Iterator[float]:
         """Show a recorded event each time it is advanced, until it is another's turn on the host's loop."""
         until = time.monotonic() + REPLAY_SLICE_S
         count = 0
@@ -135,34 +151,27 @@ class AsyncRun(Run):
                 self._slice_over = True
                 return
             self.deliver(*self.recorded.popleft())
-            self.loop.advance_to((self.now_ms - self.flow.created_at_ms) / 1000)
-            yield
+            yield (self.now_ms - self.flow.created_at_ms) / 1000
         if not self._over():
             self.go_live()
-            yield
-
-    def _committed(self) -> Iterator[None]:
-        """Show a completion that was committed just now each time it is advanced."""
-        inbox = self._inbox
-        while inbox and not self._over():
-            self.show(inbox.popleft())
-            self.loop.advance_to((self.now_ms - self.flow.created_at_ms) / 1000)
-            yield
+            yield (self.now_ms - self.flow.created_at_ms) / 1000
 
     def settle(self, operation: Operation) -> None:
         """Set the future or fire the timer that the flow waits on."""
-        try:
-            self.outcome_of(operation)
-        except PersistasaurusError as error:
-            self.halted = error
-            return
+        if operation.row is not None or operation.error is not None:
+            try:
+                self.outcome_of(operation)
+            except PersistasaurusError as error:
+                self.halted = error
+                return
+        future = operation.future
         if operation.fire is not None:
             operation.fire()
-        elif not operation.future.done():
-            if operation.error is not None:
-                operation.future.set_exception(operation.error)
+        elif not future.done():
+            if operation.error is None:
+                future.set_result(operation.value)
             else:
-                operation.future.set_result(operation.value)
+                future.set_exception(operation.error)
 
     def show_cancel(self) -> None:
         """Cancel the flow's main task, as `asyncio.Task.cancel` does."""
@@ -265,7 +274,11 @@ class AsyncRun(Run):
     def submit_step(self, definition: StepDefinition, instance: Any, args: Any, kwargs: Any) -> Operation:
         """Ask for a step without waiting for it."""
         operation = ask_step(self, definition, instance, args, kwargs, inline=False)
-        return self._go(operation)
+        if operation.row is not None or not self.live:
+            return self._go(operation)
+        operation.future = asyncio.Future(loop=self.loop)
+        begin_step(self.engine, self, operation)
+        return operation
 
     def call_flow(self, target: Target, args: Any, kwargs: Any) -> Any:
         """Return the coroutine of a child flow."""

@@ -56,7 +56,7 @@ class Engine:
 
     host: asyncio.AbstractEventLoop
     worker_id: int | None = None
-    _owns_host = False
+    owns_host = False
     _telling = False
 
     def __init__(
@@ -68,6 +68,7 @@ class Engine:
         self.clock = clock
         self.settings = settings
         self.now_ms = clock.now_ms
+        self._steady = clock.steady
         self.names = Names(store)
         self.facts = Facts(observer, self.now_ms, self.names)
         self.memory = Memory(self)
@@ -99,7 +100,7 @@ class Engine:
         """Begin to drive flows; async ones, and async steps, on `host`."""
         self.host = host.loop
         self._host_thread = host.thread_id
-        self._owns_host = host.is_own
+        self.owns_host = host.is_own
         self.timer_name_id = self.names.intern(("", "timer"))
         self.sleep_name_id = self.names.intern(("", "sleep"))
         self.committer.start()
@@ -153,7 +154,7 @@ class Engine:
 
     def may_start(self) -> bool:
         """Whether a step may start: the app is not being left and the lease is certainly held."""
-        return not self.stopping and self.worker.holds_lease()
+        return not self.stopping and self._steady() < self.worker.lease_until
 
     def is_host_thread(self) -> bool:
         """Whether the calling thread is that of the host's loop."""
@@ -164,8 +165,8 @@ class Engine:
         return asyncio._get_running_loop() is self.host
 
     def is_alone(self, run: Run) -> bool:
-        """Whether a commit here keeps nobody waiting: on the app's own loop, with one flow, which waits."""
-        if not self._owns_host or len(self.runs) > 1 or run.active:
+        """Whether a commit keeps nobody waiting: here, on a loop of the app's own, the one flow waits."""
+        if len(self.runs) > 1 or run.active:
             return False
         return threading.get_ident() == self._host_thread
 
@@ -230,6 +231,8 @@ class Engine:
                 each = untold.popleft()
                 if isinstance(each, Order):
                     each.tell()
+                elif each.update is None:
+                    each.run.committed(each)
                 else:
                     _tell(each)
         finally:

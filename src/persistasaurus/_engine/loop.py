@@ -103,13 +103,13 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
         self._main = self._new_task(coroutine, name, context)
         return self._main
 
-    def drain(self, deliveries: Iterable[object] = ()) -> None:
-        """Run what is ready, and what that makes ready, until the flow waits again.
+    def drain(self, deliveries: Iterable[float] = (), *, now: float = 0.0) -> None:
+        """Run what is ready, and what that makes ready, until the flow waits again; the time is then `now`.
 
-        `deliveries` makes one delivery whenever it is advanced, and the flow runs after each: a replay saves
-        the way in and out, a quarter of the time. May be called from a callback or a task of another event
-        loop, or from a thread without one; that loop is the running one again afterwards. A callback's
-        exception goes to `unhandled`.
+        `deliveries` makes one delivery whenever it is advanced and gives its time, and the flow runs after
+        each: a replay saves the way in and out. May be called from a callback or task of another event loop,
+        which is the running one again afterwards, or from a thread without one. A callback's exception goes
+        to `unhandled`.
 
         Raises:
             RuntimeError: called from inside the flow.
@@ -124,8 +124,12 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
         _set_running_loop(self)
         self._running = True
         try:
+            if now > self._time:  # noqa: PLR1730 - max() is a call
+                self._time = now
             self._run_ready()
-            for _ in deliveries:
+            for at in deliveries:
+                if at > self._time:  # noqa: PLR1730 - as above
+                    self._time = at
                 self._run_ready()
         finally:
             self._completing = None
@@ -134,11 +138,6 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
             _set_hooks(firstiter, finalizer)
             if host_task is not None:
                 _swap_task(host, host_task)
-
-    def advance_to(self, now: float) -> None:
-        """Set the loop's time; an earlier one than the present is ignored."""
-        if now > self._time:  # noqa: PLR1730 - max() is a call
-            self._time = now
 
     def abandon(self) -> None:
         """Drop the flow from memory: close its coroutines in their contexts and run nothing more of it.
@@ -153,6 +152,10 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
         """
         if not self._running:
             self._ready = []
+            if self._started == 1 and self._generators is None and self._tasks.are_finished():
+                self._let_go()  # nothing is left to close, of most flows
+                self._tasks.clear()
+                return
         self.drain(self._close())
 
     # What asyncio and the flow call.
@@ -307,23 +310,28 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
         while self._ready:
             batch = self._ready
             self._ready = []
+            if len(batch) == 1:
+                self._run_handle(batch[0])
+                continue
             batch.reverse()
             try:
                 while batch:
-                    handle = batch.pop()
-                    callback = handle.callback
-                    if callback is None:
-                        continue
-                    try:
-                        handle.context.run(callback, *handle.args)
-                    except (KeyboardInterrupt, SystemExit):
-                        raise
-                    except BaseException as error:  # noqa: BLE001 - as asyncio: it never stops the loop
-                        self._callback_failed(handle, error)
+                    self._run_handle(batch.pop())
             finally:
                 if batch:
                     batch.reverse()
                     self._ready[:0] = batch
+
+    def _run_handle(self, handle: Handle) -> None:
+        callback = handle.callback
+        if callback is None:
+            return
+        try:
+            handle.context.run(callback, *handle.args)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - as asyncio: it never stops the loop
+            self._callback_failed(handle, error)
 
     def _callback_failed(self, handle: Handle, error: BaseException) -> None:
         name = getattr(handle.callback, "__qualname__", type(handle.callback).__qualname__)
@@ -331,14 +339,10 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
             {"message": f"Exception in callback {name}", "exception": error, "handle": handle}
         )
 
-    def _close(self) -> Iterator[None]:
+    def _close(self) -> Iterator[float]:
         """Close everything, as the one delivery that a dropped flow still gets."""
-        if self._main is not None and self._main.done():
-            self._report_failures()
-        self.__class__ = _AbandonedLoop
-        self._ready = Nowhere()
-        self._timers = NoTimers()
-        self._main = context = None
+        self._let_go()
+        context = None
         for task in self._tasks.drop():
             if task.done():
                 continue
@@ -354,7 +358,15 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
         for generator in self._generators.drop() if self._generators is not None else ():
             if context is not None:
                 close_generator(generator, context)
-        yield
+        yield self._time
+
+    def _let_go(self) -> None:
+        if self._main is not None and self._main.done():
+            self._report_failures()
+        self.__class__ = _AbandonedLoop
+        self._ready = Nowhere()
+        self._timers = NoTimers()
+        self._main = None
 
     def _report_failures(self) -> None:
         """Report what failed in a flow that has ended; in one that goes on, someone may yet look at it."""

@@ -112,6 +112,14 @@ class Unfinished(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return iter(self._items)
 
+    def are_finished(self) -> bool:
+        """Whether every item is finished."""
+        return all(map(self._is_finished, self._items))
+
+    def clear(self) -> None:
+        """Let go of all items."""
+        self._items.clear()
+
     def drop(self) -> Iterator[T]:
         """Let go of the items one by one, newest first."""
         while self._items:

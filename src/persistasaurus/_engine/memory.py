@@ -168,32 +168,30 @@ def _crash_loop(flow: FlowRow) -> FlowParked:
 
 
 def _fresh_row(new: NewFlow, answer: StartedFlow, target: Target) -> FlowRow:
-    class_name, method_name = target.name
+    flow_id, _, created_at_ms, seed, text, parent_key, parent_step, checksum, _, trace = new
+    outcome = (None, None, None)
+    cancel = (None, None, None)
+    due = None
     return FlowRow(
-        flow_key=answer.flow_key,
-        flow_id=new.flow_id,
-        class_name=class_name,
-        method_name=method_name,
-        status=PENDING,
-        created_at_ms=new.created_at_ms,
-        updated_at_ms=new.created_at_ms,
-        seed=new.seed,
-        input=new.input,
-        result=None,
-        error=None,
-        reason=None,
-        owner=answer.owner,
-        idle=0,
-        due_at_ms=None,
-        pokes=0,
-        crashes=0,
-        lost_claims=0,
-        parent_key=new.parent_key,
-        parent_step=new.parent_step,
-        cancel_requested_at_ms=None,
-        cancel_event=None,
-        cancel_event_at_ms=None,
-        checksum=new.checksum,
-        outcome_checksum=None,
-        trace=new.trace,
+        answer.flow_key,
+        flow_id,
+        *target.name,
+        PENDING,
+        created_at_ms,
+        created_at_ms,
+        seed,
+        text,
+        *outcome,
+        answer.owner,
+        0,
+        due,
+        0,
+        0,
+        0,
+        parent_key,
+        parent_step,
+        *cancel,
+        checksum,
+        None,
+        trace,
     )

@@ -26,25 +26,31 @@ def put_end(
     consumed: int | None = None,
 ) -> None:
     """Send an operation's end to the store, but where the flow has cancelled it meanwhile."""
+    engine = run.engine
     report = Progress(run)
     report.completes = operation
     if consumed is not None:
         report.consumed = consumed
-    ended_after_ms = run.engine.now_ms() - operation.started_at_ms
+    ended_after_ms = engine.now_ms() - operation.started_at_ms
     with run.guard:
-        if _is_heard(run, operation):
+        heard = _is_heard(run, operation)
+        if heard:
             operation.commits = True
             operation.status = status
             operation.ended_after_ms = max(0, ended_after_ms)
             operation.return_value = return_value
             operation.failure = error
+            _accompany(run, report)
             # The flow waits for this in its own thread, or alone on the app's loop, and helps to write it.
-            lone = not operation.inline and run.engine.is_alone(run)
-            send(run, report, quietly=operation.inline or lone)
-            if lone:
-                run.engine.host.call_soon(run.engine.committer.help_out)
-            return
-    run.nudge()
+            if operation.inline:
+                engine.committer.put_quietly(report)
+            elif engine.owns_host and engine.is_alone(run):
+                engine.committer.put_quietly(report)
+                engine.host.call_soon(engine.committer.help_out)
+            else:
+                engine.committer.put(report)
+    if not heard:
+        run.nudge()
 
 
 def put_failed_attempt(run: Run, operation: Operation, due_at_ms: int, error: str) -> bool:
@@ -81,8 +87,15 @@ def write_starts(run: Run, report: Progress) -> None:
         report.rows = [*report.rows, *_starts(run)]
 
 
-def send(run: Run, report: Progress, *, quietly: bool = False) -> None:
+def send(run: Run, report: Progress) -> None:
     """Queue a write, with the rows that wait for company; the caller holds the flow's guard."""
+    _accompany(run, report)
+    run.engine.committer.put(report)
+
+
+def _accompany(run: Run, report: Progress) -> None:
+    """Count a write, and have it say what else is to be said of the flow."""
+    run.in_flight += 1
     if run.unwritten:
         # Before its own rows, which are newer.
         report.rows = [*_starts(run), *report.rows]
@@ -90,11 +103,6 @@ def send(run: Run, report: Progress, *, quietly: bool = False) -> None:
         crashed = run.crashes and report.completes is not None
         if run.idle or crashed or (run.lost_claims and is_settled(run)):
             run.running(report)
-    run.in_flight += 1
-    if quietly:
-        run.engine.committer.put_quietly(report)
-    else:
-        run.engine.committer.put(report)
 
 
 def _is_heard(run: Run, operation: Operation) -> bool:

@@ -8,6 +8,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any, NamedTuple
 
 from persistasaurus._codec import ValueCodec
@@ -64,6 +65,12 @@ class StepDefinition(Definition):
     retry: Retry = ONCE
     delay_ms: int | None = None
     timeout_ms: int | None = None
+
+    @functools.cached_property
+    def is_native(self) -> bool:
+        """Whether it is an `async def` itself, not some object or plain function that is called like one."""
+        code = self.function.__code__ if isinstance(self.function, FunctionType) else None
+        return code is not None and bool(code.co_flags & inspect.CO_COROUTINE)
 
     @functools.cached_property
     def input_label(self) -> str:

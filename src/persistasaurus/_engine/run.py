@@ -39,6 +39,10 @@ if TYPE_CHECKING:
     from persistasaurus._engine.registry import Definition, Target
 
 
+NO_LOOP = object()
+"""No thread runs it."""
+
+
 class Halt(BaseException):
     """Unwinds a flow's body; no `except Exception` stops it and no step starts while it does."""
 
@@ -46,6 +50,8 @@ class Halt(BaseException):
 class Run(Calls):
     """The state that both drivers share."""
 
+    loop: Any = NO_LOOP
+    """The event loop that the flow's code runs on, which tells its own calls from those of other threads."""
     instance: Any = None
     recorded: deque[Event] | tuple[()] = ()
     """Events of the history that the flow has not been shown yet."""

@@ -14,13 +14,17 @@ import time
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from persistasaurus._engine.scope import StepScope, scope
 
 if TYPE_CHECKING:
     from persistasaurus._engine.operation import Operation
     from persistasaurus._engine.run import Run
+
+# The constructor of a named tuple is a function of Python's, which every step would call.
+_step_scope: Callable[[tuple[str, int, int]], StepScope] = partial(getattr(tuple, "__new__"), StepScope)  # noqa: B009 - unknown to typeshed
 
 TURN_S = 0.005
 """How long attempts that never suspend may hold the host's loop before others have their turn."""
@@ -46,7 +50,7 @@ class Runners:
     def submit(self, host: asyncio.AbstractEventLoop, run: Run, operation: Operation) -> None:
         """Run an attempt soon, in a copy of the caller's context."""
         context = contextvars.copy_context()
-        context.run(scope.set, StepScope(run.flow_id, operation.number, operation.attempt))
+        context.run(scope.set, _step_scope((run.flow_id, operation.number, operation.attempt)))
         self._ready.append((run, operation, context))
         if self._server is None:
             self._serve(host)
@@ -71,13 +75,17 @@ class Runners:
 
     @types.coroutine
     def _attempts(self) -> Generator[Any, Any, None]:
-        server = cast("asyncio.Task[None]", asyncio.current_task())
+        server: Any = asyncio.current_task()
+        ready, begin = self._ready, self._begin
         until = time.monotonic() + TURN_S
-        ours = _references(server)
+        ours = sys.getrefcount(server)
         # A step may have cancelled its task, or kept it and cancel it yet: no other step may feel that.
-        while self._ready and not _was_cancelled(server) and _references(server) <= ours:
-            run, operation, context = self._ready.popleft()
-            coroutine = self._begin(run, operation, context)
+        # Up to 3.12 a cancel that was taken back is not forgotten.
+        while (
+            ready and not server.cancelling() and not server._must_cancel and sys.getrefcount(server) <= ours
+        ):
+            run, operation, context = ready.popleft()
+            coroutine = begin(run, operation, context)
             if coroutine is None:
                 continue
             try:
@@ -109,15 +117,6 @@ class Runners:
             context.run(self._end, run, operation, None, error)
         else:
             context.run(self._end, run, operation, value, None)
-
-
-def _was_cancelled(server: Any) -> bool:
-    # Up to 3.12 a cancel that was taken back is not forgotten.
-    return bool(server.cancelling() or server._must_cancel)
-
-
-def _references(server: Any) -> int:
-    return sys.getrefcount(server)
 
 
 class _Closed(GeneratorExit):

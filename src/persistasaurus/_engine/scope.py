@@ -32,6 +32,8 @@ class StepScope(NamedTuple):
 scope: ContextVar[Run | StepScope | None] = ContextVar("persistasaurus", default=None)
 
 _started_by_flow: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+_any_started = False
+"""Whether a flow ever started a thread: every start of a flow asks, and asking the set takes long."""
 
 
 def running_flow() -> Run | None:
@@ -42,7 +44,7 @@ def running_flow() -> Run | None:
     """
     here = scope.get()
     if here is None:
-        if _started_by_flow and threading.current_thread() in _started_by_flow:
+        if _any_started and threading.current_thread() in _started_by_flow:
             raise foreign_thread()
         if isinstance(_get_running_loop(), FlowLoop):
             raise WrongContextError(
@@ -54,7 +56,8 @@ def running_flow() -> Run | None:
     # Every call of a step passes here, and this is faster than isinstance.
     if type(here) is StepScope:
         return None
-    here.check_place()
+    if _get_running_loop() is not here.loop:
+        here.check_place()
     return here
 
 
@@ -85,6 +88,7 @@ def watch_threads() -> None:
         return
 
     def start(self: threading.Thread, *args: Any, **kwargs: Any) -> None:
+        global _any_started  # noqa: PLW0603 - see there
         here = scope.get()
         # A thread that such a thread starts is the flow's doing too.
         by_flow = (
@@ -92,6 +96,7 @@ def watch_threads() -> None:
         )
         if by_flow:
             _started_by_flow.add(self)
+            _any_started = True
         plain(self, *args, **kwargs)
 
     setattr(start, "_persistasaurus", True)  # noqa: B010 - an attribute that functions do not declare

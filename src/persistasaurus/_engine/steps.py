@@ -81,10 +81,13 @@ def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
         run.put(report)
         return
     with run.guard:  # also what its row says: the writer may be reading that
-        operation.attempt = next_attempt(run, operation)
-        operation.row = None
+        if operation.attempt or operation.row is not None or run.lost_before:
+            operation.attempt = next_attempt(run, operation)
+            operation.row = None
+            operation.status = PENDING
+        else:
+            operation.attempt = 1
         operation.due_at_ms = None
-        operation.status = PENDING
         operation.running = True
         run.active += 1
         run.unwritten[operation.number] = operation
@@ -170,7 +173,8 @@ def _call(operation: Operation) -> Any:
     args, kwargs = operation.arguments
     if operation.definition.is_method:
         return operation.definition.function(operation.instance, *args, **kwargs)
-    return operation.definition.function(*args, **kwargs)
+    # Without the empty dictionary that the other way makes for each call.
+    return operation.definition.function(*args, **kwargs) if kwargs else operation.definition.function(*args)
 
 
 def _call_traced(engine: Engine, run: Run, operation: Operation) -> Any:
@@ -190,7 +194,8 @@ def begin_async(
     if operation.definition.timeout_ms is not None:
         return _limited(operation)
     try:
-        called = context.run(_call, operation)
+        # To call an `async def` runs none of its code.
+        called = _call(operation) if operation.definition.is_native else context.run(_call, operation)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a plain function that is marked as a coroutine function

@@ -43,7 +43,8 @@ class Worker:
         self._thread = threading.Thread(target=self._work, name="persistasaurus-worker", daemon=True)
         self._stop = False
         self._look = True
-        self._lease_until = 0.0
+        self.lease_until = 0.0
+        """Until when by the steady clock the lease certainly lasts: from before its renewal was sent."""
         self._renew_at = 0.0
         self._beat_at = 0.0
         self._names_at = 0.0
@@ -98,12 +99,12 @@ class Worker:
         return not (self._look or self._poked or self._claimed) or not self._engine.settings.worker
 
     def holds_lease(self) -> bool:
-        """Whether the lease certainly lasts: counted from before its renewal was sent."""
-        return self._engine.clock.steady() < self._lease_until
+        """Whether the lease certainly lasts."""
+        return self._engine.clock.steady() < self.lease_until
 
     def lost(self) -> None:
         """Give up this incarnation; the thread registers a new one."""
-        self._lease_until = 0.0
+        self.lease_until = 0.0
         self._engine.worker_id = self._engine.committer.worker_id = None
         self.look()
 
@@ -122,7 +123,7 @@ class Worker:
                 names=self._names_text,
             )
         )
-        self._lease_until = before + engine.settings.lease_s
+        self.lease_until = before + engine.settings.lease_s
         self._renew_at = before + engine.settings.lease_s / 3
         engine.worker_id = engine.committer.worker_id = worker_id
 
@@ -211,7 +212,7 @@ class Worker:
             return
         held = self.holds_lease()
         engine.store.renew_lease(engine.worker_id or 0, self._lease_end_ms(steady), self._names_text)
-        self._lease_until = steady + engine.settings.lease_s
+        self.lease_until = steady + engine.settings.lease_s
         self._renew_at = steady + engine.settings.lease_s / 3
         if not held:
             log.warning("the lease was renewed late, steps were held back")
