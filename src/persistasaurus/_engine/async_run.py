@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
@@ -20,7 +21,7 @@ from persistasaurus._engine.children import ask_child, cancel_child
 from persistasaurus._engine.delays import take_due
 from persistasaurus._engine.loop import FlowLoop
 from persistasaurus._engine.run import Halt, Run
-from persistasaurus._engine.scope import foreign_thread, scope
+from persistasaurus._engine.scope import scope
 from persistasaurus._engine.signals import ask_resume, ask_signal
 from persistasaurus._engine.steps import ask_step, begin_step
 from persistasaurus._events import Happening
@@ -65,11 +66,6 @@ class AsyncRun(Run):
         note()
         self.pump()
 
-    def check_place(self) -> None:
-        """Raise `WrongContextError` where the caller is not on the flow's own loop."""
-        if asyncio._get_running_loop() is not self.loop:
-            raise foreign_thread()
-
     def _start(self) -> None:
         if self.finished:
             return
@@ -99,6 +95,7 @@ class AsyncRun(Run):
         if self.finished or self.pumping or main is None:
             return
         self.pumping = True
+        self.thread_ident = threading.get_ident()
         try:
             if not self.live:
                 self._drain(self._replayed())
@@ -115,6 +112,7 @@ class AsyncRun(Run):
                 self._rest()
         finally:
             self.pumping = False
+            self.thread_ident = None
 
     def _drain(self, deliveries: Iterable[float]) -> None:
         try:
@@ -247,7 +245,9 @@ class AsyncRun(Run):
                 self.engine.cancel_task(operation.task)
         if self.main is not None:
             self.halted = self.halted or Halt()
+            before, self.thread_ident = self.thread_ident, threading.get_ident()
             self.loop.abandon()
+            self.thread_ident = before
         self.open.clear()
 
     # The flow's own calls.

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("persistasaurus")
 
-TOLD_AT_ONCE = 128
+TOLD_AT_ONCE = 256
 """Completions in one turn of the host's loop: what they make run is still in the processor's cache."""
 
 GIVE_WAY_S = 0.000_01

@@ -39,10 +39,6 @@ if TYPE_CHECKING:
     from persistasaurus._engine.registry import Definition, Target
 
 
-NO_LOOP = object()
-"""No thread runs it."""
-
-
 class Halt(BaseException):
     """Unwinds a flow's body; no `except Exception` stops it and no step starts while it does."""
 
@@ -50,8 +46,8 @@ class Halt(BaseException):
 class Run(Calls):
     """The state that both drivers share."""
 
-    loop: Any = NO_LOOP
-    """The event loop that the flow's code runs on, which tells its own calls from those of other threads."""
+    thread_ident: int | None = None
+    """The thread that runs the flow's code right now, which tells its calls from those of other threads."""
     instance: Any = None
     recorded: deque[Event] | tuple[()] = ()
     """Events of the history that the flow has not been shown yet."""
@@ -125,10 +121,6 @@ class Run(Calls):
     @abstractmethod
     def post(self, note: Callable[[], None]) -> None:
         """Have the driver call `note` soon; from any thread."""
-
-    @abstractmethod
-    def check_place(self) -> None:
-        """Raise `WrongContextError` where the caller is not the flow's own code."""
 
     @abstractmethod
     def settle(self, operation: Operation) -> None:

@@ -56,8 +56,8 @@ def running_flow() -> Run | None:
     # Every call of a step passes here, and this is faster than isinstance.
     if type(here) is StepScope:
         return None
-    if _get_running_loop() is not here.loop:
-        here.check_place()
+    if here.thread_ident != threading.get_ident():
+        raise foreign_thread()
     return here
 
 

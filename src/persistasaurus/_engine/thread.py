@@ -18,7 +18,7 @@ from persistasaurus._engine.children import ask_child, cancel_child
 from persistasaurus._engine.delays import take_due
 from persistasaurus._engine.retried import next_number
 from persistasaurus._engine.run import Halt, Run
-from persistasaurus._engine.scope import foreign_thread, scope
+from persistasaurus._engine.scope import scope
 from persistasaurus._engine.signals import ask_resume, ask_signal
 from persistasaurus._engine.steps import ask_step
 from persistasaurus._events import Happening
@@ -42,7 +42,6 @@ class Unwind(Halt):
 class SyncRun(Run):
     """One sync flow instance in memory."""
 
-    _ident: int | None = None
     _cancel_shown = _cancel_due = False
     _lingers = False
 
@@ -68,20 +67,15 @@ class SyncRun(Run):
         except RuntimeError:
             return  # it rings already
 
-    def check_place(self) -> None:
-        """Raise `WrongContextError` where the caller is not the flow's own thread."""
-        if threading.get_ident() != self._ident:
-            raise foreign_thread()
-
     def _body(self) -> None:
         if self.finished:
             return
-        self._ident = threading.get_ident()
+        self.thread_ident = threading.get_ident()
         try:
             contextvars.copy_context().run(self._run)
         finally:
             # The next flow of this thread must not pass for this one in a context that was kept.
-            self._ident = None
+            self.thread_ident = None
 
     def _run(self) -> None:
         scope.set(self)
