@@ -9,8 +9,10 @@ from persistasaurus._handle import FlowHandle
 from persistasaurus._inside import current, now, random, rng, sleep, uuid, wait_for
 from persistasaurus._instance import FlowInstance
 from persistasaurus._model import FlowRecord, FlowStatus, StepRecord
+from persistasaurus._secret import Secret
 from persistasaurus.errors import (
     AppNotRunningError,
+    CipherError,
     DamagedRecordError,
     DuplicateNameError,
     FlowCancelled,
@@ -35,6 +37,7 @@ from persistasaurus.errors import (
 
 __all__ = [
     "AppNotRunningError",
+    "CipherError",
     "DamagedRecordError",
     "DuplicateNameError",
     "Flow",
@@ -55,6 +58,7 @@ __all__ = [
     "Persistasaurus",
     "PersistasaurusError",
     "Retry",
+    "Secret",
     "SerializationError",
     "Signal",
     "Step",

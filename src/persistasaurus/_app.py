@@ -6,29 +6,31 @@ import asyncio
 import json
 import os
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast, overload
 
+from persistasaurus._cipher import Cipher
 from persistasaurus._clock import Clock, Duration, SystemClock, instant
 from persistasaurus._codec import check_size
 from persistasaurus._engine.commit import Order
 from persistasaurus._engine.engine import Engine
 from persistasaurus._engine.history import verify_outcome
 from persistasaurus._engine.host import Host
-from persistasaurus._engine.listing import checked_prefix, instant_ms, status_codes
+from persistasaurus._engine.listing import checked_prefix, instant_ms, reason_of, status_codes
 from persistasaurus._engine.quiet import Quiet
 from persistasaurus._engine.registry import Factory, Registry, Target, display_name
 from persistasaurus._engine.scope import running_flow, watch_threads
 from persistasaurus._engine.settings import Settings, check_parts
+from persistasaurus._engine.texts import INPUT
 from persistasaurus._events import Observer
 from persistasaurus._flow import Flow
 from persistasaurus._handle import FlowHandle
 from persistasaurus._ids import checked_id, new_id
 from persistasaurus._instance import FlowInstance
-from persistasaurus._model import PENDING, STATUS_BY_CODE, WAITING, FlowRecord, FlowStatus
+from persistasaurus._model import STATUS_BY_CODE, FlowRecord, FlowStatus
 from persistasaurus._store._sqlite_open import Durability
 from persistasaurus._store.base import FlowFilter, FlowRow, NewFlow, NewSignal, StartedFlow, Store
 from persistasaurus._store.checksum import signal_checksum
@@ -54,12 +56,16 @@ class Persistasaurus:
     how long a worker that cannot be seen keeps its flows, `crash_limit` after how many crashes in a row
     a flow is parked. `flow_threads` and `step_threads` bound the threads of sync flows and steps,
     `capacity` the flows in memory, `residents` how many of those may be idle. `durability`
-    "may-lose-last-commits-on-power-loss" trades an fsync a commit for speed.
+    "may-lose-last-commits-on-power-loss" trades an fsync a commit for speed. With a `cipher` the values are
+    encrypted in the database; `redact` names fields that are masked where values are shown.
 
     Raises:
         StoreError: on entering, where the database cannot be used; the message says why.
         ValueError: a setting makes no sense.
     """
+
+    _engine: Engine | None = None
+    _host: Host | None = None
 
     def __init__(  # noqa: PLR0913 - settings, each by its name
         self,
@@ -77,6 +83,8 @@ class Persistasaurus:
         durability: Durability = "full",
         clock: Clock | None = None,
         observer: Observer | None = None,
+        cipher: Cipher | None = None,
+        redact: Iterable[str] = (),
     ) -> None:
         self._settings = Settings.checked(
             worker=worker,
@@ -88,15 +96,13 @@ class Persistasaurus:
             flow_threads=flow_threads,
             step_threads=step_threads,
             capacity=capacity,
-        )
+        ).guarding(cipher, redact)
         self._url = url
         self._clock = SystemClock() if clock is None else clock
         check_parts(durability=durability, clock=self._clock, observer=observer)
         self._durability: Durability = durability
         self._observer = observer
         self._registry = Registry()
-        self._engine: Engine | None = None
-        self._host: Host | None = None
         self._pid = os.getpid()
         self._state = "not entered yet: use `with app:` or `async with app:` around this"
         make_store(url, durability=durability, clock=self._clock)  # refuse a bad address now, not on entering
@@ -277,9 +283,8 @@ class Persistasaurus:
         if not started.created:
             same_flow = started.name_id == new.name_id
             # As values, for the order of a dictionary's keys says nothing.
-            if not same_flow or (
-                started.input != new.input and json.loads(started.input) != json.loads(new.input)
-            ):
+            before = self._engine_here("app.start()").texts.open(started.input, new.flow_id, INPUT)
+            if not same_flow or (before != new.input and json.loads(before) != json.loads(new.input)):
                 what = "with another input" if same_flow else "of another flow"
                 raise FlowConflict(
                     f"The flow id {new.flow_id!r} belongs to an instance {what}. An id names one flow with "
@@ -357,6 +362,7 @@ class Persistasaurus:
     def _record(self, row: FlowRow) -> FlowRecord:
         if STATUS_BY_CODE[row.status].ended:
             verify_outcome(row)
+        row = self._engine_here("A record").shown.flow(row)
         return FlowRecord(
             flow_id=row.flow_id,
             name=display_name((row.class_name, row.method_name)),
@@ -370,17 +376,7 @@ class Persistasaurus:
         )
 
     def _reason_of(self, row: FlowRow) -> str | None:
-        if row.reason is not None:
-            return str(json.loads(row.reason).get("message", ""))
-        if row.status not in (PENDING, WAITING) or row.owner is not None or row.due_at_ms is None:
-            return None
-        engine = self._engine_here("A handle's query")
-        if row.due_at_ms > engine.now_ms():
-            return None
-        name = display_name((row.class_name, row.method_name))
-        if any(name in json.loads(worker.names) for worker in engine.store.workers()):
-            return None
-        return f"No living worker knows the flow {name!r}. Start one that imports and registers it."
+        return reason_of(self._engine_here("A handle's query"), row)
 
     # Writes of the handles.
 

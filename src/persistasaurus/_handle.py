@@ -17,6 +17,7 @@ from persistasaurus._engine.recovery import retry
 from persistasaurus._engine.registry import StepDefinition, display_name
 from persistasaurus._engine.results import Outcome, Waiter, outcome_of, wait_for
 from persistasaurus._engine.signals import Signal, check_signal_name, known_signal
+from persistasaurus._engine.texts import ERROR, RESULT
 from persistasaurus._failure import rebuild_failure
 from persistasaurus._flow import Step
 from persistasaurus._model import (
@@ -30,6 +31,7 @@ from persistasaurus._model import (
 )
 from persistasaurus._store.base import FlowRow, StepRow
 from persistasaurus.errors import (
+    CipherError,
     DamagedRecordError,
     FlowCancelled,
     FlowFailed,
@@ -49,7 +51,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 V = TypeVar("V")
 
-_REASONS = (NonDeterminismError, SerializationError, DamagedRecordError, FlowParked)
+_REASONS = (NonDeterminismError, SerializationError, DamagedRecordError, CipherError, FlowParked)
 
 
 class FlowHandle(Generic[T]):
@@ -158,13 +160,16 @@ class FlowHandle(Generic[T]):
         return row
 
     def _unpack(self, outcome: Outcome) -> T:
+        texts = self._app._engine_here("handle.result()").texts
         if outcome.status == COMPLETE:
-            return self._result_codec().decode(outcome.result or "null")  # type: ignore[no-any-return]
+            text = texts.open(outcome.result or "null", self.flow_id, RESULT)
+            return self._result_codec().decode(text)  # type: ignore[no-any-return]
         if outcome.status == CANCELLED:
             raise FlowCancelled(f"Flow {self.flow_id!r} was cancelled.")
         if outcome.status == FAILED:
-            error = rebuild_failure(outcome.error or "{}", missing=FlowFailed)
-            error.add_note(_origin(self.flow_id, outcome.error))
+            text = texts.open(outcome.error or "{}", self.flow_id, ERROR)
+            error = rebuild_failure(text, missing=FlowFailed)
+            error.add_note(_origin(self.flow_id, text))
             raise error
         raise _reason(self.flow_id, outcome.reason)
 
@@ -197,11 +202,8 @@ class FlowHandle(Generic[T]):
         """Return the flow's execution log in the order of the steps, without the flow itself (step 0)."""
         engine = self._app._engine_here("handle.steps()")
         history = engine.store.load(self._row().flow_key)
-        return (
-            []
-            if history is None
-            else [_step_record(row, engine.names.of(row.name_id)) for row in history.steps]
-        )
+        rows = [] if history is None else [engine.shown.step(self.flow_id, row) for row in history.steps]
+        return [_step_record(row, engine.names.of(row.name_id)) for row in rows]
 
     # Acting.
 
@@ -306,7 +308,7 @@ class FlowHandle(Generic[T]):
         history = engine.store.load(self._row().flow_key)
         if history is None:
             return
-        retry(engine.store, history, engine.now_ms())
+        retry(engine.store, history, engine.now_ms(), texts=engine.texts)
         engine.kick()
 
     async def retry_async(self) -> None:

@@ -16,6 +16,7 @@ PersistasaurusError
 ├── FlowCancelled               the flow was cancelled
 ├── FlowParked                  the flow is not driven until someone acts
 │   └── NonDeterminismError     the code asks for something else than the log holds
+├── CipherError                 a stored text cannot be decrypted: the key is missing, or it was changed
 ├── SerializationError          a value that JSON text cannot carry there and back
 ├── StoreError                  the database could not be read or written
 │   ├── StoreVersionError       the database was written by a newer library
@@ -98,6 +99,10 @@ class FlowParked(PersistasaurusError):
 
 class NonDeterminismError(FlowParked):
     """The flow's code asks for something else than its execution log holds."""
+
+
+class CipherError(PersistasaurusError):
+    """A stored text cannot be decrypted: its key is missing or wrong, or it was changed or moved."""
 
 
 class SerializationError(PersistasaurusError):

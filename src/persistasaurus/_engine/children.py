@@ -9,9 +9,10 @@ from persistasaurus._codec import check_size
 from persistasaurus._engine.commit import Order, Progress
 from persistasaurus._engine.outbox import put_end
 from persistasaurus._engine.recorded import child_cancelled
+from persistasaurus._engine.texts import ERROR, RESULT
 from persistasaurus._failure import rebuild_failure
 from persistasaurus._model import CANCELLED, COMPLETE, FAILED, PENDING, Kind
-from persistasaurus.errors import FlowFailed
+from persistasaurus.errors import CipherError, FlowFailed
 
 if TYPE_CHECKING:
     from persistasaurus._engine.engine import Engine
@@ -75,13 +76,20 @@ def on_child(run: Run, child: ChildOutcome) -> None:
     operation = run.open.get(child.parent_step)
     if operation is None or operation.kind != Kind.CHILD or operation.commits or operation.abandoned:
         return
+    texts = run.engine.texts
+    try:
+        result = texts.open(child.result or "null", child.flow_id, RESULT)
+        error = texts.open(child.error or "{}", child.flow_id, ERROR)
+    except CipherError as unreadable:
+        run.halted = unreadable
+        return
     if child.status == COMPLETE:
-        operation.value = operation.codec.decode(child.result or "null")
-        put_end(run, operation, COMPLETE, return_value=child.result)
+        operation.value = operation.codec.decode(result)
+        put_end(run, operation, COMPLETE, return_value=result)
         return
     if child.status == FAILED:
-        operation.error = rebuild_failure(child.error or "{}", missing=FlowFailed)
-        put_end(run, operation, FAILED, error=child.error)
+        operation.error = rebuild_failure(error, missing=FlowFailed)
+        put_end(run, operation, FAILED, error=error)
         return
     if child.status == CANCELLED:
         operation.error = child_cancelled(child.flow_id)

@@ -34,6 +34,7 @@ from persistasaurus.errors import LeaseLost, StoreError
 if TYPE_CHECKING:
     from persistasaurus._engine.operation import Operation
     from persistasaurus._engine.run import Run
+    from persistasaurus._engine.texts import Texts
 
 log = logging.getLogger("persistasaurus.store")
 
@@ -70,19 +71,22 @@ class Progress:
     def seal(self) -> list[StepRow]:
         """Give the rows their event numbers and checksums; once, however often the commit is tried."""
         if self.sealed is None:
-            run = self.run
+            run, texts = self.run, self.run.engine.texts
             sealed: list[Any] = []
             for head, tail in self.rows:
-                row: Any = (*head, None, *tail)
+                row: Any = texts.seal_step(run.flow_id, (*head, None, *tail))
                 sealed.append((*row, step_checksum(row, 0)))
             if self.completes is not None:
-                run.events += 1
-                row = self.completes.ended_row(run.key, run.events)
+                row = self.completes.ended_row(run.key, run.events + 1)
+                row = row if texts.plain else texts.seal_step(run.flow_id, row)
+                run.events += 1  # not before: a cipher that fails is asked again
                 run.chain = step_checksum(row, run.chain)
                 sealed.append((*row, run.chain))
             elif self.cancels:
                 run.events += 1
                 run.cancel_event = run.events
+            if self.update is not None and not texts.plain:
+                self.update = texts.seal_update(run.flow_id, self.update)
             if self.update is not None and run.cancel_event is not None:
                 self.update = self.update._replace(cancel_event=run.cancel_event)
             self.sealed = sealed
@@ -137,12 +141,14 @@ class Committer:
         self,
         store: Store,
         *,
+        texts: Texts,
         acknowledge: Callable[[list[Progress], list[Order], Committed], None],
         lease_lost: Callable[[int], None],
         store_gone: Callable[[StoreError], None],
         on_host: Callable[..., None],
     ) -> None:
         self._store = store
+        self._texts = texts
         self._acknowledge = acknowledge
         self._lease_lost = lease_lost
         self._store_gone = store_gone
@@ -284,18 +290,14 @@ class Committer:
             self._on_host(self._let_starts_go, now)
 
     def _let_starts_go(self, until: float) -> None:
-        """Write the starts that are late: called after the turn of the host's loop in which they were.
-
-        A busy loop may take longer than the delay to come to a thousand short steps; without asking it
-        first, the start of each would be written alone and cost as much as its outcome.
-        """
+        """Write the starts that are late: called after the turn of the host's loop in which they were."""
+        # Without asking first, each of a thousand short steps that a busy loop is late for would be written alone.
         self._late_until = until
         self._asked = False
         self.ring()
 
     def _taken(self) -> list[Progress | Order]:
-        queue = self._queue
-        return [queue.popleft() for _ in range(min(len(queue), LONGEST_BATCH))]
+        return [self._queue.popleft() for _ in range(min(len(self._queue), LONGEST_BATCH))]
 
     def _late_starts(self) -> list[Progress]:
         starts = self._starts
@@ -367,7 +369,7 @@ class Committer:
                 batch.signals.append(write)
             else:
                 batch.cancels.append(write)
-        return self._store.commit(batch)
+        return self._texts.commit(self._store, batch)
 
     def _answer(self, progress: list[Progress], orders: list[Order], committed: Committed) -> None:
         children = sum(1 for report in progress if report.child is not None)

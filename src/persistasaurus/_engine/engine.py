@@ -25,7 +25,9 @@ from persistasaurus._engine.results import Results
 from persistasaurus._engine.run import Run
 from persistasaurus._engine.runners import Runners
 from persistasaurus._engine.settings import Settings
+from persistasaurus._engine.shown import Shown
 from persistasaurus._engine.steps import begin_async, end_async, start_attempt
+from persistasaurus._engine.texts import Texts
 from persistasaurus._engine.worker import Worker
 from persistasaurus._events import Happening, Observer
 from persistasaurus._store.base import Store
@@ -67,6 +69,8 @@ class Engine:
         self.registry = registry
         self.clock = clock
         self.settings = settings
+        self.texts = Texts(settings.cipher)
+        self.shown = Shown(self.texts, settings.redact)
         self.now_ms = clock.now_ms
         self._steady = clock.steady
         self.names = Names(store)
@@ -82,6 +86,7 @@ class Engine:
         self.runners = Runners(partial(begin_async, self), partial(end_async, self))
         self.committer = Committer(
             store,
+            texts=self.texts,
             acknowledge=self._acknowledge,
             lease_lost=self._lease_lost,
             store_gone=self._store_gone,

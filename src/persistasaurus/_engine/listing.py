@@ -1,13 +1,19 @@
-"""What a listing of flows may ask for, checked before the store is asked."""
+"""What a listing of flows may ask for, checked before the store is asked, and why a flow in it stands still."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from persistasaurus._engine.registry import display_name
 from persistasaurus._ids import is_storable
-from persistasaurus._model import CODE_BY_STATUS, FlowStatus
+from persistasaurus._model import CODE_BY_STATUS, PENDING, WAITING, FlowStatus
+from persistasaurus._store.base import FlowRow
+
+if TYPE_CHECKING:
+    from persistasaurus._engine.engine import Engine
 
 
 def status_codes(status: Any) -> list[int] | None:
@@ -62,3 +68,17 @@ def checked_prefix(value: Any) -> str | None:
             "characters of the ids."
         )
     return value
+
+
+def reason_of(engine: Engine, row: FlowRow) -> str | None:
+    """Return why a flow is parked, or is due and driven by nobody."""
+    if row.reason is not None:
+        return str(json.loads(row.reason).get("message", ""))
+    if row.status not in (PENDING, WAITING) or row.owner is not None or row.due_at_ms is None:
+        return None
+    if row.due_at_ms > engine.now_ms():
+        return None
+    name = display_name((row.class_name, row.method_name))
+    if any(name in json.loads(worker.names) for worker in engine.store.workers()):
+        return None
+    return f"No living worker knows the flow {name!r}. Start one that imports and registers it."

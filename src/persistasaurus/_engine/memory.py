@@ -12,6 +12,7 @@ from persistasaurus._engine.async_run import AsyncRun
 from persistasaurus._engine.children import on_child
 from persistasaurus._engine.commit import Order
 from persistasaurus._engine.history import Replay, verify
+from persistasaurus._engine.texts import INPUT
 from persistasaurus._engine.thread import SyncRun
 from persistasaurus._events import Happening
 from persistasaurus._model import PENDING, Kind
@@ -133,7 +134,9 @@ class Memory:
         if flow.crashes >= self._engine.settings.crash_limit:
             raise _crash_loop(flow)
         replay = verify(history, self._engine.names.intern((flow.class_name, flow.method_name)))
-        return target, replay, target.definition.arguments.decode(flow.input)
+        texts = self._engine.texts
+        replay = replay._replace(rows=texts.open_steps(flow.flow_id, replay.rows))
+        return target, replay, target.definition.arguments.decode(texts.open(flow.input, flow.flow_id, INPUT))
 
     def make_instance(self, target: Target) -> Any:
         """Return the object that a flow's methods are called on, None for a function."""

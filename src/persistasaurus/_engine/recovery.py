@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from persistasaurus._engine.children import child_id
 from persistasaurus._engine.history import failed_steps, reopen, verify
+from persistasaurus._engine.texts import ERROR, Texts
 from persistasaurus._model import CANCELLED, FAILED, PARKED, Kind
 from persistasaurus._store.base import History, Store, WorkerRow
 from persistasaurus.errors import FlowCancelled
@@ -87,7 +88,7 @@ def take_over_the_dead(
     return freed
 
 
-def retry(store: Store, history: History, now_ms: int, *, with_parent: bool = False) -> None:
+def retry(store: Store, history: History, now_ms: int, *, texts: Texts, with_parent: bool = False) -> None:
     """Make a failed or parked flow due again, its failed steps pending; nothing else is forgotten.
 
     So are, before it, the child flows that it failed of or still waits for; those that were cancelled too,
@@ -96,6 +97,7 @@ def retry(store: Store, history: History, now_ms: int, *, with_parent: bool = Fa
     Raises:
         FlowCancelled: the flow was cancelled before it failed.
         DamagedRecordError: its record does not match its checksums.
+        CipherError: its failure cannot be decrypted, so that nobody knows at which steps to go on.
     """
     flow = history.flow
     if flow.status == PARKED:
@@ -107,16 +109,17 @@ def retry(store: Store, history: History, now_ms: int, *, with_parent: bool = Fa
         raise FlowCancelled(f"Flow {flow.flow_id!r} failed after it was cancelled. Start a new one instead.")
     name_ids = {name: number for number, name in store.names().items()}
     replay = verify(history, name_ids[flow.class_name, flow.method_name])
-    changed = reopen(replay, failed_steps(flow.error), now_ms)
+    error = None if flow.error is None else texts.open(flow.error, flow.flow_id, ERROR)
+    changed = reopen(replay, failed_steps(error), now_ms)
     for row in history.steps:
         if row.kind == Kind.CHILD and (row.event is None or row.step in changed.children):
-            _retry_child(store, child_id(flow.flow_id, row.step), now_ms)
+            _retry_child(store, child_id(flow.flow_id, row.step), now_ms, texts)
     # Last: a parent that is driven before would be told once more how its child had failed.
     store.reopen(flow.flow_key, expected_status=flow.status, steps=changed.steps, dropped=(), now_ms=now_ms)
 
 
-def _retry_child(store: Store, flow_id: str, now_ms: int) -> None:
+def _retry_child(store: Store, flow_id: str, now_ms: int, texts: Texts) -> None:
     found = store.find(flow_id)
     history = store.load(found.flow_key) if found is not None else None
     if history is not None:
-        retry(store, history, now_ms, with_parent=True)
+        retry(store, history, now_ms, texts=texts, with_parent=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Self, get_args
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Self, cast, get_args
 
+from persistasaurus._cipher import Cipher
 from persistasaurus._clock import Duration, to_ms
 from persistasaurus._store._sqlite_open import Durability
 
@@ -22,6 +24,9 @@ class Settings:
     step_threads: int
     capacity: int
     residents: int
+    cipher: Cipher | None
+    redact: frozenset[str]
+    """Names of fields, in lower case, that are shown masked."""
 
     @classmethod
     def checked(cls, *, worker: bool, drain: Duration, lease: Duration, residents: int, **whole: int) -> Self:
@@ -40,7 +45,23 @@ class Settings:
         if not lease_ms:
             raise ValueError("lease=0: a worker could never start a step. Give a second or more.")
         drain_s = to_ms(drain, "drain") / 1000
-        return cls(worker=worker, drain_s=drain_s, lease_s=lease_ms / 1000, residents=residents, **whole)
+        return cls(
+            worker=worker,
+            drain_s=drain_s,
+            lease_s=lease_ms / 1000,
+            residents=residents,
+            cipher=None,
+            redact=frozenset(),
+            **whole,
+        )
+
+    def guarding(self, cipher: Any, redact: Any) -> Self:
+        """Return these settings with what keeps values from others' eyes.
+
+        Raises:
+            ValueError: it is no cipher, or these are no names.
+        """
+        return replace(self, cipher=_checked_cipher(cipher), redact=_checked_names(redact))
 
 
 def check_parts(*, durability: Any, clock: Any, observer: Any) -> None:
@@ -56,6 +77,23 @@ def check_parts(*, durability: Any, clock: Any, observer: Any) -> None:
         raise ValueError(f"clock={clock!r} is no clock: it lacks now_ms() or steady(). Leave it out.")
     if observer is not None and not callable(observer):
         raise ValueError(f"observer={observer!r} cannot be called. Give a function of one event.")
+
+
+def _checked_cipher(cipher: Any) -> Cipher | None:
+    if cipher is not None and not isinstance(cipher, Cipher):
+        raise ValueError(
+            f"cipher is a {type(cipher).__name__}, which cannot encrypt(). "
+            "Give an AesGcm of persistasaurus.crypto."
+        )
+    return cipher
+
+
+def _checked_names(redact: Any) -> frozenset[str]:
+    several = isinstance(redact, Iterable) and not isinstance(redact, (str, bytes))
+    names: list[Any] = list(cast("Iterable[Any]", redact)) if several else [None]
+    if not all(isinstance(name, str) and name for name in names):
+        raise ValueError(f"redact={redact!r:.60}: give the names of fields, as in ['password', 'iban'].")
+    return frozenset(name.lower() for name in names)
 
 
 def _check_whole(name: str, value: Any, *, least: int) -> None:

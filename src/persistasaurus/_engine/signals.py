@@ -19,11 +19,18 @@ from persistasaurus._engine.commit import Progress
 from persistasaurus._engine.outbox import put_end
 from persistasaurus._engine.scope import running_flow
 from persistasaurus._engine.steps import fail, start_attempt
+from persistasaurus._engine.texts import of_signal
 from persistasaurus._ids import LONGEST_NAME, is_name
 from persistasaurus._model import COMPLETE, PENDING, WAITING, Kind
 from persistasaurus._store.base import SignalRow
 from persistasaurus._store.checksum import signal_checksum
-from persistasaurus.errors import DuplicateNameError, SerializationError, UsageError, WrongContextError
+from persistasaurus.errors import (
+    CipherError,
+    DuplicateNameError,
+    SerializationError,
+    UsageError,
+    WrongContextError,
+)
 
 if TYPE_CHECKING:
     from persistasaurus._engine.engine import Engine
@@ -198,6 +205,10 @@ def _hand_out_pending(engine: Engine, run: Run, taken: set[int]) -> None:
             _accept(engine, run, operation, signal)
         except SerializationError as misfit:
             _reject(run, signal, str(misfit))
+        except CipherError as unreadable:
+            taken.discard(signal.signal_id)  # it stays pending, for when the key is there
+            run.halted = unreadable
+            return
 
 
 def _waiting_for(run: Run, name: str) -> Operation | None:
@@ -236,15 +247,16 @@ def _accept(engine: Engine, run: Run, operation: Operation, signal: SignalRow) -
         raise SerializationError(
             f"The signal {signal.name!r} is damaged: its row does not match its checksum."
         )
+    payload = engine.texts.open(signal.payload, signal.flow_id, of_signal(signal.name))
     if operation.kind == Kind.SIGNAL:
-        value = operation.codec.from_json(signal.payload, what=f"The value of signal {signal.name!r}")
+        value = operation.codec.from_json(payload, what=f"The value of signal {signal.name!r}")
         operation.value = value
         text = operation.codec.encode(value, what=f"The value of signal {signal.name!r}")
         put_end(run, operation, COMPLETE, return_value=text, consumed=signal.signal_id)
         return
     definition: StepDefinition = operation.definition
     what = f"The input of step {definition.log_name[1]!r}"
-    bound = definition.arguments.from_json(signal.payload, what=what)
+    bound = definition.arguments.from_json(payload, what=what)
     operation.parameters = definition.arguments.encode(bound, what=what)
     operation.arguments = None
     operation.due_at_ms = None

@@ -104,6 +104,7 @@ def flow_view(app: Persistasaurus, flow_id: str, *, after: int = 0) -> FlowView:
         FlowNotFound: no flow has this id.
     """
     engine, history = history_of(app, flow_id)
+    history = engine.shown.history(history)
     row = history.flow
     behind = [one for one in history.steps if one.step > after]
     steps = behind[:STEPS]
@@ -203,7 +204,8 @@ def payload_text(app: Persistasaurus, flow_id: str, step: int, part: str) -> str
     Raises:
         FlowNotFound: there is no such flow, step or payload.
     """
-    _, history = history_of(app, flow_id)
+    engine, history = history_of(app, flow_id)
+    history = engine.shown.history(history)
     texts = _payloads(history.flow, next((one for one in history.steps if one.step == step), None), step)
     text = texts.get(part)
     if text is None:

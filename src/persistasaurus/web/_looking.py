@@ -105,7 +105,10 @@ def step_page(app: Persistasaurus, flow_id: str, *, cursor: str | None, limit: i
     after = 0 if cursor is None else from_cursor(cursor)
     rows = [row for row in history.steps if row.step > after]
     return StepPage(
-        items=[step_answer(_step_record(row, engine.names.of(row.name_id))) for row in rows[:limit]],
+        items=[
+            step_answer(_step_record(engine.shown.step(flow_id, row), engine.names.of(row.name_id)))
+            for row in rows[:limit]
+        ],
         next=as_cursor(rows[limit - 1].step) if len(rows) > limit else None,
     )
 
