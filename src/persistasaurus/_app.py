@@ -52,7 +52,8 @@ class Persistasaurus:
     the next start. Several apps may share a process and a file. With `worker=False` it is a client: it
     starts, signals and queries, and drives nothing.
 
-    Durations are seconds or a `timedelta`; `max_payload` is bytes of one value's JSON text. `lease` is
+    Durations are seconds or a `timedelta`; `max_payload` is bytes of one value's JSON text, `max_steps` how
+    many durable operations a flow may ask for before it is parked. `lease` is
     how long a worker that cannot be seen keeps its flows, `crash_limit` after how many crashes in a row
     a flow is parked. `flow_threads` and `step_threads` bound the threads of sync flows and steps,
     `capacity` the flows in memory, `residents` how many of those may be idle. `durability`
@@ -66,6 +67,7 @@ class Persistasaurus:
 
     _engine: Engine | None = None
     _host: Host | None = None
+    _state = "not entered yet: use `with app:` or `async with app:` around this"
 
     def __init__(  # noqa: PLR0913 - settings, each by its name
         self,
@@ -75,6 +77,7 @@ class Persistasaurus:
         drain: Duration = 10,
         lease: Duration = 10,
         max_payload: int = 16_000_000,
+        max_steps: int = 100_000,
         crash_limit: int = 5,
         flow_threads: int = 12,
         step_threads: int = 12,
@@ -92,19 +95,17 @@ class Persistasaurus:
             lease=lease,
             residents=residents,
             max_payload=max_payload,
+            max_steps=max_steps,
             crash_limit=crash_limit,
             flow_threads=flow_threads,
             step_threads=step_threads,
             capacity=capacity,
         ).guarding(cipher, redact)
-        self._url = url
         self._clock = SystemClock() if clock is None else clock
         check_parts(durability=durability, clock=self._clock, observer=observer)
-        self._durability: Durability = durability
-        self._observer = observer
+        self._url, self._durability, self._observer = url, durability, observer
         self._registry = Registry()
         self._pid = os.getpid()
-        self._state = "not entered yet: use `with app:` or `async with app:` around this"
         make_store(url, durability=durability, clock=self._clock)  # refuse a bad address now, not on entering
 
     # Entering and leaving.

@@ -15,8 +15,8 @@ _BEGINNING = '{"encrypted": '
 class Cipher(Protocol):
     """Encrypts what is stored, and decrypts it again; called from several threads at a time.
 
-    `bound_to` says where the text belongs (the flow, the step, the column). It is not secret, is not stored with
-    the text, and must be authenticated: a text that was moved to another place must not decrypt.
+    `bound_to` says where the text belongs (the flow, the step, the column). It is no secret, is not stored
+    with the text, and must be authenticated: a text that was moved to another place must not decrypt.
     """
 
     def encrypt(self, text: bytes, *, bound_to: bytes) -> tuple[str, bytes]:

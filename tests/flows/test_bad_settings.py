@@ -15,7 +15,7 @@ from persistasaurus import Persistasaurus, UsageError
     [
         *(
             {name: wrong}
-            for name in ("max_payload", "crash_limit", "flow_threads", "capacity")
+            for name in ("max_payload", "max_steps", "crash_limit", "flow_threads", "capacity")
             for wrong in (0, "x")
         ),
         {"step_threads": -1},
@@ -29,6 +29,10 @@ from persistasaurus import Persistasaurus, UsageError
         {"clock": 3},
         {"observer": 3},
         {"lease": 0},
+        {"cipher": "key"},
+        {"redact": "password"},
+        {"redact": [3]},
+        {"redact": 3},
     ],
     ids=str,
 )

@@ -34,17 +34,17 @@ def confirmed(text: str) -> str:
     return text
 
 
-@flow
+@flow(name="security_child")
 def child(text: str) -> str:
     return looked_up(text)["found"]
 
 
-@flow
+@flow(name="security_failing_child")
 def failing_child(text: str) -> None:
     declined(text)
 
 
-@flow
+@flow(name="security_busy")
 def busy(text: str) -> str:
     """Uses every kind of operation that stores a value."""
     found = looked_up(text)["found"]
@@ -59,17 +59,17 @@ def busy(text: str) -> str:
     return found + child(text) + note.wait() + str(wait_for(confirmed))
 
 
-@flow
+@flow(name="security_busy_async")
 async def busy_async(text: str) -> str:
     return (await child_async(text)) + await note
 
 
-@flow
+@flow(name="security_child_async")
 async def child_async(text: str) -> str:
     return (await looked_up.submit(text))["found"]
 
 
-@flow
+@flow(name="security_waiting")
 def waiting(text: str) -> str:
     """Has a recorded step behind it and waits for a note."""
     return looked_up(text)["found"] + note.wait()
@@ -91,12 +91,12 @@ def held(text: str) -> str:
     return text
 
 
-@flow
+@flow(name="security_gated")
 def gated(text: str) -> str:
     return held(text)
 
 
-@flow
+@flow(name="security_failing")
 def failing(text: str) -> None:
     declined(text)
 

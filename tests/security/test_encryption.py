@@ -315,7 +315,7 @@ def test_keys_from_an_environment_variable() -> None:
 
 def test_a_cipher_that_is_none_is_refused_where_the_app_is_made(database: Path) -> None:
     """A key is no cipher; the message does not repeat it."""
-    with pytest.raises(ValueError, match=r"^cipher is a bytes"):
+    with pytest.raises(ValueError, match=r"^cipher=... is a bytes"):
         Persistasaurus(database, cipher=OLD)  # type: ignore[arg-type]
 
 

@@ -291,7 +291,7 @@ class Committer:
 
     def _let_starts_go(self, until: float) -> None:
         """Write the starts that are late: called after the turn of the host's loop in which they were."""
-        # Without asking first, each of a thousand short steps that a busy loop is late for would be written alone.
+        # Unasked, each of a thousand short steps that a busy loop is late for would be written alone.
         self._late_until = until
         self._asked = False
         self.ring()

@@ -1,4 +1,4 @@
-"""What a listing of flows may ask for, checked before the store is asked, and why a flow in it stands still."""
+"""What a listing of flows may ask for, checked before the store is asked, and why a flow stands still."""
 
 from __future__ import annotations
 

@@ -33,6 +33,7 @@ from persistasaurus._engine.retried import is_asked_again, next_number, renumber
 from persistasaurus._engine.signals import note_taken
 from persistasaurus._model import PENDING, WAITING, Kind
 from persistasaurus._store.base import FlowRow, FlowUpdate, Mailbox, SignalRow
+from persistasaurus.errors import FlowParked
 
 if TYPE_CHECKING:
     from persistasaurus._engine.engine import Engine
@@ -89,6 +90,7 @@ class Run(Calls):
         self.flow_id = flow.flow_id
         self.flow = flow
         self.target = target
+        self._most = engine.settings.max_steps
         self.bound = bound
         self.now_ms = flow.created_at_ms
         self.rows = replay.rows
@@ -148,6 +150,8 @@ class Run(Calls):
         """Give the next operation its step number, and hold it against the log."""
         if self.halted is not None:
             raise self.halted if isinstance(self.halted, Halt) else Halt
+        if self.number >= self._most:
+            self._too_many()
         if not self.rows:
             self.number += 1
             operation = self.open[self.number] = Operation(self.number, kind, name_id, None, self.seen)
@@ -186,6 +190,14 @@ class Run(Calls):
         names = self.engine.names
         recorded = describe(row.kind, names.of(row.name_id))
         self.halted = mismatch(self.flow_id, row.step, recorded, describe(kind, names.of(name_id)))
+        raise Halt
+
+    def _too_many(self) -> None:
+        """Stop the flow, which is to be parked, before its history is longer than a replay can bear."""
+        self.halted = FlowParked(
+            f"Flow {self.flow_id!r} asked for more than the {self._most:,} steps that max_steps allows. "
+            "Leave its loop, let it start another flow for the rest, or raise max_steps; then retry the flow."
+        )
         raise Halt
 
     # Showing completions to the flow.

@@ -17,6 +17,7 @@ class Settings:
 
     worker: bool
     max_payload: int
+    max_steps: int
     drain_s: float
     lease_s: float
     crash_limit: int
@@ -82,7 +83,7 @@ def check_parts(*, durability: Any, clock: Any, observer: Any) -> None:
 def _checked_cipher(cipher: Any) -> Cipher | None:
     if cipher is not None and not isinstance(cipher, Cipher):
         raise ValueError(
-            f"cipher is a {type(cipher).__name__}, which cannot encrypt(). "
+            f"cipher=... is a {type(cipher).__name__}, which cannot encrypt(). "
             "Give an AesGcm of persistasaurus.crypto."
         )
     return cipher

@@ -134,6 +134,6 @@ def _has_sealed(row: StepRow) -> bool:
 def _unreadable(flow_id: str, place: str, why: str) -> CipherError:
     what = " ".join(reversed(place.split("\0"))) if place[0].isdigit() else place.replace("\0", " ")
     return CipherError(
-        f"The text {what!r} of flow {flow_id!r} cannot be decrypted: {why}. Give the app a cipher= with the key "
-        "that it was recorded with, then retry the flow; nothing is lost meanwhile."
+        f"The text {what!r} of flow {flow_id!r} cannot be decrypted: {why}. Give the app a cipher= with the "
+        "key that it was recorded with, then retry the flow; nothing is lost meanwhile."
     )
