@@ -5,6 +5,7 @@
 #   make test COVERAGE=1      with branch coverage
 #   make soak MINUTES=120     crash tests for that long (30)
 #   make api PORT=8000        the sign-up demo over HTTP
+#   make mutants          shows that the tests go red without the guards
 #   make demo PYTHON=python3.13
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -20,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # pyright: do not ask the network whether there is a newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: demo test lint types bench soak docs api assets clean
+.PHONY: demo test lint types bench soak mutants docs api assets clean
 
 demo: .venv/installed
 	$(BIN)/python examples/crash_and_resume.py
@@ -49,8 +50,12 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks
 
 # One test may run for as long as the soak does, so there is no time limit for each.
-soak: .venv/tools
+soak: mutants
 	PERSISTASAURUS_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -n $(PROCESSES) --timeout=0 tests/crash
+
+# Takes each guard away from a copy of the source: tests must go red.
+mutants: .venv/tools
+	$(BIN)/python -m tests.mutants
 
 docs: .venv/installed
 	$(BIN)/python docs/check_links.py
