@@ -15,6 +15,7 @@ from persistasaurus._store.sqlite import SqliteStore
 from persistasaurus._store.urls import make_store
 from persistasaurus.cli._command import Here
 from persistasaurus.cli._exit import Exit, Refusal
+from persistasaurus.cli._keys import cipher_here
 from persistasaurus.cli._modules import register_all
 
 
@@ -38,7 +39,7 @@ def new_client(here: Here) -> Persistasaurus:
         Refusal: a module cannot be imported, or the database would be in memory.
     """
     file_of(here.settings.url)
-    app = Persistasaurus(here.settings.url, worker=False)
+    app = Persistasaurus(here.settings.url, worker=False, cipher=cipher_here())
     register_all(app, here.settings.modules)
     return app
 

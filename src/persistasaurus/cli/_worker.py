@@ -16,6 +16,7 @@ from persistasaurus.cli._command import DatabaseCommand, Here
 from persistasaurus.cli._database import file_of
 from persistasaurus.cli._exit import INTERRUPTED, Exit, Refusal
 from persistasaurus.cli._inert import inert
+from persistasaurus.cli._keys import cipher_here
 from persistasaurus.cli._modules import attribute, call_with, known_names, undrivable
 from persistasaurus.cli._output import by_lines
 
@@ -91,7 +92,7 @@ def _app_of(here: Here, references: Sequence[str]) -> Persistasaurus:
     else:
         settings = here.settings
         file_of(settings.url)
-        app = Persistasaurus(settings.url, drain=settings.drain, lease=settings.lease)
+        app = Persistasaurus(settings.url, drain=settings.drain, lease=settings.lease, cipher=cipher_here())
     for one, reference in found:
         if one is not app:
             call_with(app, one, reference)
