@@ -104,6 +104,7 @@ def _started_past_the_lease(zygote: Zygote, db: str, *, after: float, weak: bool
     return [report for report in begun if report["at"] > stopped_at + lease]
 
 
+@pytest.mark.peer("crashes not counted as attempts")
 def test_a_flow_that_kills_its_process_is_parked_and_the_others_end(zygote: Zygote, tmp_path: Path) -> None:
     """Parked after `crash_limit` claims, with its attempts counted; retried when it is repaired, it ends."""
     db = str(tmp_path / "poison.db")
@@ -123,6 +124,7 @@ def test_a_flow_that_kills_its_process_is_parked_and_the_others_end(zygote: Zygo
     _check(reports, db)
 
 
+@pytest.mark.peer("recovery re-runs a flow that is live in the same process")
 @both_colours
 def test_a_flow_that_is_alive_in_the_same_process_is_not_recovered(
     zygote: Zygote, tmp_path: Path, kind: str

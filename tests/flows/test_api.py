@@ -69,6 +69,7 @@ def test_the_same_id_flow_and_input_is_the_same_instance(database: Path) -> None
     assert len(ran) == 3
 
 
+@pytest.mark.peer("an id reused with another function")
 def test_another_input_or_another_flow_is_a_conflict(database: Path) -> None:
     with Persistasaurus(database) as app:
         app.run(greets.options(flow_id="f"), "World")

@@ -254,6 +254,7 @@ async def late_step() -> str:
     return await gated.submit("late")
 
 
+@pytest.mark.peer("cancelled became success")
 def test_a_late_step_does_not_turn_a_cancelled_flow_into_a_success(database: Path) -> None:
     # given
     with Persistasaurus(database) as app:

@@ -248,6 +248,7 @@ def test_what_became_due_while_no_app_ran_goes_on_at_once(waiting: Any, site: Si
     assert ran.count("wake") == 1
 
 
+@pytest.mark.peer("clock moved back and a timer was dropped")
 @every_wait
 def test_a_clock_that_is_set_back_loses_no_wait(waiting: Any, site: Site) -> None:
     """By the year that it is set back, the wait takes longer; due is due by the wall clock."""

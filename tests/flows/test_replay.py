@@ -69,6 +69,7 @@ def test_a_restart_changes_no_recorded_row(database: Path) -> None:
     assert [row.step for row in after] == [1, 2, 3]
 
 
+@pytest.mark.peer("a rescuer overwrites a completed flow")
 def test_a_flow_that_ended_is_not_driven_again(database: Path) -> None:
     # given
     with Persistasaurus(database) as app:
@@ -117,6 +118,7 @@ def until_row(handle: Any, step_number: int) -> None:
 # Concurrency: the notes that a shape takes are the same in every life.
 
 
+@pytest.mark.peer("gather differs on replay")
 @pytest.mark.parametrize("shape", [*shapes.ASYNC, *shapes.SYNC])
 def test_a_concurrent_shape_sees_the_same_on_replay(database: Path, shape: str) -> None:
     # given what its body saw live

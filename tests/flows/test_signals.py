@@ -259,6 +259,7 @@ def until_asked(handle: Any) -> None:
 limits = pytest.mark.parametrize("limiting", [sync_limited, limited])
 
 
+@pytest.mark.peer("a timed-out wait not recorded")
 @limits
 def test_a_timeout_is_recorded_and_the_same_on_replay(database: Path, limiting: Any) -> None:
     # given a wait that timed out

@@ -303,6 +303,7 @@ def branch(depth: int) -> int:
     return sum(child.result() for child in children)
 
 
+@pytest.mark.peer("recovery deadlocks when pending > threads")
 def test_more_waiting_parents_than_threads_do_not_deadlock(database: Path) -> None:
     with Persistasaurus(database, flow_threads=2) as app:
         assert app.handle(start(app, branch, "tree", 4).flow_id).result(30) == 16

@@ -356,6 +356,7 @@ def owners_writes(key: int) -> dict[str, Batch]:
     }
 
 
+@pytest.mark.peer("a rescuer overwrites a completed flow")
 @pytest.mark.parametrize("which", owners_writes(0))
 @pytest.mark.parametrize("dead", ["taken over", "never alive", "none given"])
 def test_a_dead_worker_writes_nothing(store: Store, me: int, which: str, dead: str) -> None:
@@ -819,6 +820,7 @@ def test_a_due_flow_of_ones_own_is_reported_once_and_then_runs(store: Store, me:
     assert (row.due_at_ms, row.crashes, row.owner) == (T0, 1, None)
 
 
+@pytest.mark.peer("double dequeue on SQLite")
 def test_claims_of_racing_processes_never_overlap(kind: str, tmp_path: Path, connect: Connect) -> None:
     """Every flow is taken by one of them."""
     store = connect()
@@ -832,6 +834,7 @@ def test_claims_of_racing_processes_never_overlap(kind: str, tmp_path: Path, con
     assert sorted(taken) == [each.flow_key for each in started]
 
 
+@pytest.mark.peer("double dequeue on SQLite")
 def test_claims_of_racing_threads_never_overlap(store: Store) -> None:
     """One store may be used from any thread."""
     started = start(store, None, *[new_flow(f"f{index}", claim=False) for index in range(300)])

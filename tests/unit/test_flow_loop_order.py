@@ -43,6 +43,7 @@ def _orders(loop: str) -> list[dict[str, Any]]:
     return [json.loads(process.communicate()[0]) for process in processes]
 
 
+@pytest.mark.peer("asyncio.wait set order")
 @every_scene
 def test_the_order_is_the_same_in_every_process(scene: str) -> None:
     """With other hash seeds and other addresses."""
