@@ -927,3 +927,36 @@ def test_memory_is_shared_by_threads_and_gone_after_closing() -> None:
     store.open()
     assert store.names() == {}
     store.close()
+
+
+def test_an_interrupted_read_leaves_nothing_taken(tmp_path: Path) -> None:
+    """Ctrl-C comes between any two calls of the main thread; the file is still read, and closes, after it."""
+    path = tmp_path / "flows.db"
+    program = f"""
+import random, signal
+from persistasaurus._store.sqlite import SqliteStore
+
+store = SqliteStore({str(path)!r})
+store.open()
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+heard = 0
+while heard < 2_000:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 1e-4))
+        while True:
+            store.names()
+    except KeyboardInterrupt:
+        heard += 1
+assert store.names() == {{}}
+store.close()
+print("closed")
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (ran.stdout, ran.stderr) == ("closed\n", "")
