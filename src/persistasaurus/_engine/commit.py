@@ -312,8 +312,9 @@ class Committer:
         pause = 0.02
         failing = False
         while True:
-            progress = [p for p in items if isinstance(p, Progress) and p.run.worker_id == self.worker_id]
             orders = [o for o in items if isinstance(o, Order)]
+            worker_id = self.worker_id
+            progress = [p for p in items if isinstance(p, Progress) and p.run.worker_id == worker_id]
             if not progress and not orders:
                 return
             try:

@@ -25,7 +25,7 @@ from persistasaurus._engine.results import Results
 from persistasaurus._engine.run import Run
 from persistasaurus._engine.runners import Runners
 from persistasaurus._engine.settings import Settings
-from persistasaurus._engine.steps import begin_async, end_async, start_attempt
+from persistasaurus._engine.steps import begin_async, fail_async, finish, start_attempt
 from persistasaurus._engine.worker import Worker
 from persistasaurus._events import Happening, Observer
 from persistasaurus._store.base import Store
@@ -79,7 +79,7 @@ class Engine:
         self._cancelled_tasks: set[asyncio.Task[Any]] = set()
         self.flow_pool = Pool("flow", settings.flow_threads)
         self.step_pool = Pool("step", settings.step_threads)
-        self.runners = Runners(partial(begin_async, self), partial(end_async, self))
+        self.runners = Runners(partial(begin_async, self), partial(finish, self), partial(fail_async, self))
         self.committer = Committer(
             store,
             acknowledge=self._acknowledge,

@@ -176,7 +176,7 @@ class Worker:
         if changed:
             engine.results.note_change()
         if engine.results.to_ask:
-            engine.results.ask(engine.store, driven_here={run.flow_id for run in list(engine.runs.values())})
+            engine.results.ask(engine.store, driven_here=engine.runs)
         due = self.next_due_ms is not None and self.next_due_ms <= engine.now_ms()
         if engine.settings.worker and (changed or due or self._look) and not engine.stopping:
             self._look = False
