@@ -14,6 +14,9 @@ WRITER_GONE = "PS002"
 TRANSIENT = (errors.SerializationFailure, errors.DeadlockDetected)
 """The transaction was undone because of another one: the same again may pass."""
 
+MISSING = (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedFunction)
+"""What comes where the schema, or something in it, was dropped."""
+
 _CURES: tuple[tuple[type[psycopg.Error], str, str], ...] = (
     (
         errors.InvalidPassword,
@@ -86,6 +89,11 @@ def explained(error: psycopg.Error, shown: str) -> StoreError:
         f"The database {shown} could not be used. PostgreSQL reported {type(error).__name__}: {_said(error)}."
         " Please report this with the steps that lead to it."
     )
+
+
+def ends_connection(error: psycopg.Error) -> bool:
+    """Whether the server said farewell: what it was asked before may be done, COMMIT included."""
+    return error.diag.severity_nonlocalized in ("FATAL", "PANIC")
 
 
 def unreachable(error: BaseException, shown: str) -> ConnectionLost:

@@ -16,7 +16,15 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import Int8Dumper
 
 from persistasaurus._store._pg_address import Address
-from persistasaurus._store._pg_errors import TRANSIENT, ConnectionLost, broken, explained, unreachable
+from persistasaurus._store._pg_errors import (
+    MISSING,
+    TRANSIENT,
+    ConnectionLost,
+    broken,
+    ends_connection,
+    explained,
+    unreachable,
+)
 from persistasaurus._store._pg_rows import Session
 from persistasaurus.errors import StoreError
 
@@ -38,12 +46,14 @@ class Pool:
         self.pooled = False
         """Whether something between us and the server changes servers behind our back."""
         self._idle: queue.LifoQueue[psycopg.Connection[Any] | None] = queue.LifoQueue()
-        self._forked = False
+        self.forked = False
+        self.misses_tables = False
+        """Whether a statement did not find its table, so that the schema may be gone."""
         self.unusable = "is not open. Enter the app first, or call open()"
 
     def open(self) -> None:
         """Make the pool usable; it connects when it is first used."""
-        if self._forked:
+        if self.forked:
             self.check_usable()
         self._idle = queue.LifoQueue()
         for _ in range(CONNECTIONS):
@@ -53,7 +63,7 @@ class Pool:
 
     def close(self) -> None:
         """Close every connection, once whoever uses one is done with it."""
-        if self._forked or self.unusable:
+        if self.forked or self.unusable:
             return
         self.unusable = "is closed. Open it again, or use another app"
         _open_pools.discard(self)
@@ -120,7 +130,7 @@ class Pool:
 
     def leave_to_parent(self) -> list[psycopg.Connection[Any]]:
         """Refuse to work in a forked child; returns the connections, which only the parent may close."""
-        self._forked = True
+        self.forked = True
         self.unusable = (
             "was opened before fork() and belongs to the parent process. Open another app in the child"
         )
@@ -143,9 +153,11 @@ class Pool:
             try:
                 yield Session(connection, self.address.schema)
             except psycopg.Error as error:
-                if connection.closed:
+                if connection.closed or ends_connection(error):
+                    connection.close()
                     self._drop_idle(idle)
                     raise broken(error, self.address.shown) from error
+                self.misses_tables |= isinstance(error, MISSING)
                 raise explained(error, self.address.shown) from error
             finally:
                 if _is_unclean(connection):

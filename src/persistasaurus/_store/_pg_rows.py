@@ -40,10 +40,19 @@ class Session:
 
         What must not be committed has to be undone by a statement, with `{schema}.ensure`.
         """
-        with self.connection.pipeline():
-            self.send(begin)
-            yield
-            self.send("COMMIT")
+        failure: BaseException | None = None
+        try:
+            with self.connection.pipeline():
+                try:
+                    self.send(begin)
+                    yield
+                    self.send("COMMIT")
+                except BaseException as error:  # noqa: BLE001 - raised below: the pipeline would log a warning
+                    failure = error
+        except psycopg.Error as error:
+            failure = failure or error
+        if failure is not None:
+            raise failure
 
 
 SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"

@@ -17,7 +17,7 @@ import psycopg
 from persistasaurus._clock import SystemClock
 from persistasaurus._store._pg_errors import WRITER_GONE, ConnectionLost
 from persistasaurus._store._pg_pool import Pool
-from persistasaurus._store._pg_rows import Session
+from persistasaurus._store._pg_rows import Session, numbers
 from persistasaurus.errors import OutcomeUnknownError, StoreError
 
 T = TypeVar("T")
@@ -174,13 +174,16 @@ def remove(session: Session, writer_ids: list[int]) -> None:
         UPDATE {schema}.writer SET mark = mark + (SELECT coalesce(sum(mark), 0) FROM gone)
         WHERE writer_id = 0 AND EXISTS (SELECT FROM gone)
         """,
-        (writer_ids, FORGOTTEN_MS),
+        (numbers(writer_ids), FORGOTTEN_MS),
     )
 
 
-def touch(session: Session, writer_ids: list[int]) -> None:
-    """Note that the store is still there."""
+def touch(session: Session, writer_ids: list[int]) -> int:
+    """Note that the store is still there, remove those that are not, and return the server's time."""
+    remove(session, [])
+    ((now_ms,),) = session.rows("SELECT {schema}.clock_ms()")
     session.send(
-        "UPDATE {schema}.writer SET seen_at_ms = {schema}.clock_ms() WHERE writer_id = ANY ($1::bigint[])",
-        (writer_ids,),
+        "UPDATE {schema}.writer SET seen_at_ms = $1 WHERE writer_id = ANY ($2::bigint[])",
+        (now_ms, numbers(writer_ids)),
     )
+    return int(now_ms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from persistasaurus._clock import Clock, DatabaseClock, SystemClock
 from persistasaurus._store import (
@@ -18,6 +19,7 @@ from persistasaurus._store import (
     _pg_writer,
 )
 from persistasaurus._store._pg_address import address_of
+from persistasaurus._store._pg_listen import Listener
 from persistasaurus._store._pg_pool import Pool
 from persistasaurus._store._pg_rows import Session
 from persistasaurus._store._pg_writer import Writer
@@ -34,8 +36,15 @@ from persistasaurus._store.base import (
     StepRow,
     WorkerRow,
 )
-from persistasaurus.errors import OutcomeUnknownError
+from persistasaurus.errors import OutcomeUnknownError, StoreError
 
+POLL_S = 0.1
+POLL_BESIDE_LISTENING_S = 0.25
+TOUCH_S = 60.0
+"""How often to show that the store is there, and to measure the server's time."""
+
+_OWN_ROWS = 3
+"""Rows of marks where no other store is open: two of our own, and the one of those that are gone."""
 _REAL = SystemClock()
 
 
@@ -68,11 +77,14 @@ class PostgresStore:
         self._others = Writer(self._pool)
         self._lost_claim: tuple[int, int] | None = None
         self._interned: dict[tuple[str, str], int] = {}
+        self._listener: Listener | None = None
+        self._alone = False
+        self._touch_at = 0.0
 
     @property
     def poll_s(self) -> float:
-        """How often to ask for changes."""
-        return 0.1
+        """How long to wait between two questions for changes; others' notifications come in between."""
+        return POLL_S if self._listener is None or not self._listener.hears else POLL_BESIDE_LISTENING_S
 
     def commit(self, batch: Batch) -> Committed:
         """Apply a group commit durably, in one transaction; a batch of steps by one statement.
@@ -84,11 +96,14 @@ class PostgresStore:
         if batch.mark is None:
             batch.mark = self._commits.new_mark()
         now_ms, synchronous = self.clock.now_ms(), self._synchronous
-        return self._commits.run(
+        committed = self._commits.run(
             batch.mark,
             lambda db, mark: _pg_commit.apply(db, batch, mark, now_ms=now_ms, synchronous=synchronous),
             lambda db: _pg_commit.look(db, batch),
         )
+        if committed is not _pg_commit.NOTHING:
+            self._tell()
+        return committed
 
     def open(self, on_change: Callable[[], None] | None = None) -> None:
         """Connect, check the server, create or migrate the schema under a lock."""
@@ -103,9 +118,15 @@ class PostgresStore:
         except BaseException:
             self._pool.close()
             raise
+        # Behind a pooler nobody is told: the connection that listens would be another one's a moment later.
+        if on_change is not None and not self._pool.pooled:
+            self._listener = Listener(self._pool, on_change)
 
     def close(self) -> None:
         """Close every connection."""
+        listener, self._listener = self._listener, None
+        if listener is not None and not self._pool.forked:
+            listener.close()
         if not self._pool.unusable:
             self._pool.forget(lambda db: _pg_writer.remove(db, self._writer_ids()))
         self._pool.close()
@@ -132,13 +153,15 @@ class PostgresStore:
 
     def take_over(self, worker_id: int, *, now_ms: int, only_expired: bool) -> int:
         """Mark a worker dead and free its flows in one transaction; 0 where the count was lost."""
-        return self._others.run(
+        freed = self._others.run(
             self._others.new_mark(),
             lambda db, mark: _pg_claim.take_over(
                 db, worker_id, mark, now_ms=now_ms, only_expired=only_expired
             ),
             lambda _: 0,
         )
+        self._tell()
+        return freed
 
     def release_worker(self, worker_id: int, *, now_ms: int) -> None:
         """End a worker in good order in one transaction."""
@@ -147,6 +170,7 @@ class PostgresStore:
             lambda db, mark: _pg_claim.release_worker(db, worker_id, mark, now_ms=now_ms),
             lambda _: None,
         )
+        self._tell()
 
     def claim(self, worker_id: int, name_ids: Sequence[int], *, now_ms: int, limit: int) -> Claim:
         """Take due flows in one transaction; where nothing is due, no lock is taken.
@@ -210,24 +234,36 @@ class PostgresStore:
     ) -> bool:
         """Make a failed or parked flow due again, in one transaction."""
         which = _pg_reopen.Reopening(flow_key, expected_status, steps, dropped, now_ms)
-        return self._others.run(
+        reopened = self._others.run(
             self._others.new_mark(),
             lambda db, mark: _pg_reopen.reopen(db, which, mark),
             lambda _: True,
         )
+        self._tell()
+        return reopened
 
     def size(self) -> int:
         """Return the bytes of the schema's tables and indexes."""
         return self._pool.read(_pg_read.size)
 
     def changes(self) -> int:
-        """Return a number that differs once any process has committed."""
-        marks, _ = self._pool.read(_pg_read.changes)
+        """Return a number that differs once any process has committed what others care about."""
+        marks, writers = self._pool.read(_pg_read.changes)
+        self._alone = writers <= _OWN_ROWS
+        if self._touch_at <= _REAL.steady():
+            self._touch_at = _REAL.steady() + TOUCH_S
+            with suppress(StoreError):
+                self._timed(lambda db: (0, _pg_writer.touch(db, self._writer_ids())))
         return marks
 
     def check(self) -> None:
         """Raise StoreError where the store is closed, or its schema was dropped."""
         self._pool.check_usable()
+        if self._pool.misses_tables and not self._pool.read(_pg_read.exists):
+            raise StoreError(
+                f"The schema '{self._address.schema}' of the database {self._address.shown} was dropped while it "
+                "was open. Restore it from a backup, or start the process again to make a new one."
+            )
 
     def _prepare(self, db: Session) -> None:
         server = _pg_open.ask(db)
@@ -247,6 +283,11 @@ class PostgresStore:
         if self._database_clock is not None:
             self._database_clock.measured(server_ms, sent, _REAL.steady())
         return answer
+
+    def _tell(self) -> None:
+        """Have other processes look, where there are any."""
+        if self._listener is not None and not self._alone:
+            self._listener.tell()
 
     def _look_at_claim(self, db: Session, now_ms: int) -> Claim:
         return _pg_claim.look_at_claim(db, self._others.writer_id, now_ms)
