@@ -92,7 +92,13 @@ def explained(error: psycopg.Error, shown: str) -> StoreError:
 
 
 def ends_connection(error: psycopg.Error) -> bool:
-    """Whether the server said farewell: what it was asked before may be done, COMMIT included."""
+    """Whether it says nothing of what the server was asked before, which may be done, COMMIT included.
+
+    That is the server's farewell, and what the driver itself reports: a server's own refusal has a code, and
+    leaves the connection whole.
+    """
+    if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)) and error.sqlstate is None:
+        return not isinstance(error, errors.PipelineAborted)
     return error.diag.severity_nonlocalized in ("FATAL", "PANIC")
 
 

@@ -85,18 +85,15 @@ class Writer:
                     happened = self._happened(number)
                     if not happened and tries == TRIES:
                         raise
-        return self._pool.read(look)
-
-    def settle(self, number: int) -> bool:
-        """Find out whether the transaction of a mark, whose outcome was not known, was committed.
-
-        Raises:
-            OutcomeUnknownError: the server cannot be asked yet.
-        """
-        with self._lock:
-            return self._settle(number)
+            try:
+                return self._pool.read(look)
+            except StoreError as error:
+                # It has happened: given again, it must not happen once more.
+                self._known[number] = True
+                raise _unknown(self._pool.address.shown, error) from error
 
     def _settle(self, number: int) -> bool:
+        """Return whether the transaction of a mark was committed when its outcome was not known."""
         if self._unknown is not None and self._unknown != number:
             self._settle_another(self._unknown)
         if self._unknown is not None:

@@ -179,10 +179,12 @@ class PostgresStore:
         """
         if self._lost_claim is not None:
             worker_id_then, number = self._lost_claim
-            happened = self._others.settle(number)
+            lost = self._others.run(
+                number, lambda _db, _mark: None, lambda db: self._look_at_claim(db, now_ms)
+            )
             self._lost_claim = None
-            if happened and worker_id_then == worker_id:
-                return self._pool.read(lambda db: self._look_at_claim(db, now_ms))
+            if lost is not None and worker_id_then == worker_id:
+                return lost
         which = _pg_claim.Claiming(worker_id, name_ids, now_ms, limit)
         due = self._pool.read(lambda db: _pg_claim.look(db, which))
         if not due.anything:
@@ -261,8 +263,8 @@ class PostgresStore:
         self._pool.check_usable()
         if self._pool.misses_tables and not self._pool.read(_pg_read.exists):
             raise StoreError(
-                f"The schema '{self._address.schema}' of the database {self._address.shown} was dropped while it "
-                "was open. Restore it from a backup, or start the process again to make a new one."
+                f"The schema '{self._address.schema}' of the database {self._address.shown} was dropped while "
+                "it was open. Restore it from a backup, or start the process again to make a new one."
             )
 
     def _prepare(self, db: Session) -> None:
