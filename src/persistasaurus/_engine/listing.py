@@ -1,13 +1,18 @@
-"""What a listing of flows may ask for, checked before the store is asked."""
+"""What a listing of flows may ask for, checked before the store is asked, and what it shows."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, cast
 
+from persistasaurus._clock import instant
+from persistasaurus._engine.history import verify_outcome
+from persistasaurus._engine.registry import display_name
 from persistasaurus._ids import is_storable
-from persistasaurus._model import CODE_BY_STATUS, FlowStatus
+from persistasaurus._model import CODE_BY_STATUS, STATUS_BY_CODE, FlowRecord, FlowStatus
+from persistasaurus._store.base import FlowRow
 
 
 def status_codes(status: Any) -> list[int] | None:
@@ -62,3 +67,24 @@ def checked_prefix(value: Any) -> str | None:
             "characters of the ids."
         )
     return value
+
+
+def record_of(row: FlowRow, reason: str | None) -> FlowRecord:
+    """Return what users see of a flow.
+
+    Raises:
+        DamagedRecordError: its outcome does not match its checksum.
+    """
+    if STATUS_BY_CODE[row.status].ended:
+        verify_outcome(row)
+    return FlowRecord(
+        flow_id=row.flow_id,
+        name=display_name((row.class_name, row.method_name)),
+        status=STATUS_BY_CODE[row.status],
+        created_at=instant(row.created_at_ms),
+        updated_at=instant(row.updated_at_ms),
+        input=json.loads(row.input),
+        result=None if row.result is None else json.loads(row.result),
+        error=None if row.error is None else json.loads(row.error),
+        reason=reason,
+    )

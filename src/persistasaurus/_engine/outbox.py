@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from persistasaurus._engine.attempts import is_settled
-from persistasaurus._engine.commit import Progress
+from persistasaurus._engine.progress import Progress
 from persistasaurus._model import PENDING
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from persistasaurus._codec import check_size
 from persistasaurus._engine.attempts import in_doubt, next_attempt
-from persistasaurus._engine.commit import Progress
 from persistasaurus._engine.outbox import put_end, put_failed_attempt, put_nothing
+from persistasaurus._engine.progress import Progress
 from persistasaurus._engine.recorded import decode_recorded
 from persistasaurus._engine.scope import StepScope, scope
 from persistasaurus._events import Happening
