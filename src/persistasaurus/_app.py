@@ -9,17 +9,17 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast, overload
 
 from persistasaurus._cipher import Cipher
-from persistasaurus._clock import Clock, Duration, SystemClock, instant
+from persistasaurus._clock import Clock, Duration, SystemClock
 from persistasaurus._codec import check_size
-from persistasaurus._engine.commit import Order
 from persistasaurus._engine.engine import Engine
-from persistasaurus._engine.history import verify_outcome
 from persistasaurus._engine.host import Host
-from persistasaurus._engine.listing import checked_prefix, instant_ms, reason_of, status_codes
+from persistasaurus._engine.listing import checked_prefix, instant_ms, reason_of, record_of, status_codes
+from persistasaurus._engine.progress import Order
 from persistasaurus._engine.quiet import Quiet
 from persistasaurus._engine.registry import Factory, Registry, Target, display_name
 from persistasaurus._engine.scope import running_flow, watch_threads
@@ -30,7 +30,7 @@ from persistasaurus._flow import Flow
 from persistasaurus._handle import FlowHandle
 from persistasaurus._ids import checked_id, new_id
 from persistasaurus._instance import FlowInstance
-from persistasaurus._model import STATUS_BY_CODE, FlowRecord, FlowStatus
+from persistasaurus._model import FlowRecord, FlowStatus
 from persistasaurus._store._sqlite_open import Durability
 from persistasaurus._store.base import FlowFilter, FlowRow, NewFlow, NewSignal, StartedFlow, Store
 from persistasaurus._store.checksum import signal_checksum
@@ -45,7 +45,7 @@ PAGE = 200
 
 
 class Persistasaurus:
-    """Durable flows on one database: a file name, "sqlite:///flows.db", ":memory:" or a `Path`.
+    """Durable flows on one database: a file name, "sqlite:///flows.db", ":memory:" or "postgresql://...".
 
     Entering it (`with` or `async with`) migrates the store, recovers what was left unfinished and starts
     the worker. Leaving it starts no more steps, gives running ones up to `drain` and leaves the rest to
@@ -57,8 +57,9 @@ class Persistasaurus:
     how long a worker that cannot be seen keeps its flows, `crash_limit` after how many crashes in a row
     a flow is parked. `flow_threads` and `step_threads` bound the threads of sync flows and steps,
     `capacity` the flows in memory, `residents` how many of those may be idle. `durability`
-    "may-lose-last-commits-on-power-loss" trades an fsync a commit for speed. With a `cipher` the values are
-    encrypted in the database; `redact` names fields that are masked where values are shown.
+    "may-lose-last-commits-on-power-loss" trades an fsync a commit for speed. `schema` is PostgreSQL's. With a
+    `cipher` the values are encrypted in the database; `redact` names fields that are masked where values are
+    shown.
 
     Raises:
         StoreError: on entering, where the database cannot be used; the message says why.
@@ -68,6 +69,7 @@ class Persistasaurus:
     _engine: Engine | None = None
     _host: Host | None = None
     _state = "not entered yet: use `with app:` or `async with app:` around this"
+    _new_store: Callable[[], Store]
 
     def __init__(  # noqa: PLR0913 - settings, each by its name
         self,
@@ -84,6 +86,7 @@ class Persistasaurus:
         capacity: int = 4_000,
         residents: int = 1_000,
         durability: Durability = "full",
+        schema: str | None = None,
         clock: Clock | None = None,
         observer: Observer | None = None,
         cipher: Cipher | None = None,
@@ -103,10 +106,11 @@ class Persistasaurus:
         ).guarding(cipher, redact)
         self._clock = SystemClock() if clock is None else clock
         check_parts(durability=durability, clock=self._clock, observer=observer)
-        self._url, self._durability, self._observer = url, durability, observer
+        self._url, self._observer = url, observer
         self._registry = Registry()
         self._pid = os.getpid()
-        make_store(url, durability=durability, clock=self._clock)  # refuse a bad address now, not on entering
+        self._new_store = partial(make_store, url, durability=durability, clock=self._clock, schema=schema)
+        self._new_store()  # refuse a bad address now, not on entering
 
     # Entering and leaving.
 
@@ -136,8 +140,8 @@ class Persistasaurus:
         watch_threads()
         store = self._new_store()
         try:
-            store.open()
-            engine = Engine(store, self._registry, self._clock, self._settings, self._observer)
+            engine = Engine(store, self._registry, self._settings, self._observer)
+            store.open(engine.worker.ring_for_change)
             engine.start(host)
         except BaseException:
             host.close()
@@ -147,10 +151,6 @@ class Persistasaurus:
         self._pid = os.getpid()
         self._host = host
         self._engine = engine
-
-    def _new_store(self) -> Store:
-        """Return the store to open; the testing kit wraps it to crash between its calls."""
-        return make_store(self._url, durability=self._durability, clock=self._clock)
 
     def _leave(self) -> None:
         engine, host = self._engine, self._host
@@ -361,20 +361,7 @@ class Persistasaurus:
         return [name for name in engine.store.names().values() if display_name(name) == flow]
 
     def _record(self, row: FlowRow) -> FlowRecord:
-        if STATUS_BY_CODE[row.status].ended:
-            verify_outcome(row)
-        row = self._engine_here("A record").shown.flow(row)
-        return FlowRecord(
-            flow_id=row.flow_id,
-            name=display_name((row.class_name, row.method_name)),
-            status=STATUS_BY_CODE[row.status],
-            created_at=instant(row.created_at_ms),
-            updated_at=instant(row.updated_at_ms),
-            input=json.loads(row.input),
-            result=None if row.result is None else json.loads(row.result),
-            error=None if row.error is None else json.loads(row.error),
-            reason=self._reason_of(row),
-        )
+        return record_of(self._engine_here("A record"), row)
 
     def _reason_of(self, row: FlowRow) -> str | None:
         return reason_of(self._engine_here("A handle's query"), row)

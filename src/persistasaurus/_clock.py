@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -59,6 +60,35 @@ class SystemClock:
         steady = staticmethod(partial(time.clock_gettime, time.CLOCK_BOOTTIME))
     else:
         steady = staticmethod(time.monotonic)
+
+
+class DatabaseClock(SystemClock):
+    """The time of a database's server, for apps on many machines: measured now and then, carried on between.
+
+    Between two measurements this machine's steady clock goes on from the last one. It never steps back:
+    where a measurement says that it was ahead, it waits. What the machine's own calendar says does not
+    matter.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._offset_ms: float | None = None
+        self._latest_ms = 0
+
+    def now_ms(self) -> int:
+        with self._lock:
+            if self._offset_ms is None:
+                return super().now_ms()
+            self._latest_ms = max(self._latest_ms, int(self.steady() * 1000 + self._offset_ms))
+            return self._latest_ms
+
+    def measured(self, server_ms: int, sent: float, received: float) -> None:
+        """Go by what the server's clock showed at some moment between two steady times of ours."""
+        # One in which the clock agrees with the measurement says nothing new, however slow the network was.
+        earliest, latest = server_ms - received * 1000, server_ms + 1 - sent * 1000
+        with self._lock:
+            if self._offset_ms is None or not earliest <= self._offset_ms <= latest:
+                self._offset_ms = (earliest + latest) / 2
 
 
 def to_ms(duration: Duration, what: str) -> int:

@@ -133,7 +133,7 @@ class FlowHandle(Generic[T]):
         engine = self._app._engine_here("handle.result()")
         if self._key is None:
             return False
-        engine.results.wait(self.flow_id, future)
+        engine.results.wait(self.flow_id, future, key=self._key)
         run = engine.runs.get(self._key)
         if run is not None and not run.finished:
             return True
@@ -143,9 +143,12 @@ class FlowHandle(Generic[T]):
     def _wait(self, future: Waiter) -> Outcome | None:
         """Begin to wait, then look: what ends between the two is not missed."""
         engine = self._app._engine_here("handle.result()")
-        engine.results.wait(self.flow_id, future)
+        engine.results.wait(self.flow_id, future, key=self._key)
         try:
-            outcome = outcome_of(self._checked())
+            row = self._checked()
+            self._key = row.flow_key
+            engine.results.learn(self.flow_id, row.flow_key)
+            outcome = outcome_of(row)
         except BaseException:
             engine.results.forget(self.flow_id, future)
             raise

@@ -19,6 +19,7 @@ PersistasaurusError
 ├── CipherError                 a stored text cannot be decrypted: the key is missing, or it was changed
 ├── SerializationError          a value that JSON text cannot carry there and back
 ├── StoreError                  the database could not be read or written
+│   ├── OutcomeUnknownError     a connection was lost during a commit; it may have happened
 │   ├── StoreVersionError       the database was written by a newer library
 │   └── DamagedRecordError      a row's checksum does not match its content
 └── LeaseLost                   another worker took over this worker's flows
@@ -111,6 +112,10 @@ class SerializationError(PersistasaurusError):
 
 class StoreError(PersistasaurusError):
     """The database could not be opened, read or written."""
+
+
+class OutcomeUnknownError(StoreError):
+    """The connection to the database was lost during a commit, and whether that happened is not known yet."""
 
 
 class StoreVersionError(StoreError):

@@ -10,6 +10,7 @@ from typing import Any
 import apsw
 
 from persistasaurus import FlowHandle, FlowNotFound, FlowStatus, Persistasaurus
+from tests import postgres
 
 ran: list[str] = []
 """What steps have really done, in order; emptied before each test."""
@@ -57,8 +58,10 @@ def start(app: Persistasaurus, flow: Any, flow_id: str, *args: Any) -> FlowHandl
     return app.start(flow.options(flow_id=flow_id), *args)
 
 
-def sql(database: Path, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-    """Look at, or tamper with, a database behind the library's back."""
+def sql(database: Path | str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Look at, or tamper with, a database behind the library's back; `?` stands for a value."""
+    if str(database).startswith("postgresql:"):
+        return postgres.in_schema(str(database), statement.replace("?", "%s"), values)
     connection = apsw.Connection(str(database))
     try:
         connection.set_busy_timeout(5_000)

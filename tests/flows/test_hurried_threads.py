@@ -254,9 +254,9 @@ def test_one_waiter_that_was_told_keeps_no_other_from_being_told() -> None:
     told: Future[Outcome] = Future()
     other: Future[Outcome] = Future()
     outcome = Outcome(1, "1", None, None)
-    results.wait("x", told)  # _wait_here
+    results.wait("x", told, key=None)  # _wait_here
     results.tell("x", outcome)
-    results.wait("x", told)  # _wait, with the same future
-    results.wait("x", other)
+    results.wait("x", told, key=None)  # _wait, with the same future
+    results.wait("x", other, key=None)
     results.tell("x", outcome)
     assert other.done()

@@ -36,10 +36,11 @@ STORE, ENGINE = "persistasaurus/_store", "persistasaurus/_engine"
 ACKNOWLEDGED = "tests/flows/test_acknowledged.py"
 
 EARLY_ACKNOWLEDGEMENT = """
-        if batch.steps and not (batch.starts or batch.signals or batch.cancels):
-            threading.Timer(0.2, self._store.commit, (batch,)).start()
-            return Committed((), (), ())
-        return self._texts.commit(self._store, batch)"""
+                if batch.steps and not (batch.starts or batch.signals or batch.cancels):
+                    threading.Timer(0.2, self._store.commit, (batch,)).start()
+                    return Committed((), (), ())
+                return self._store.commit(batch)
+            except OutcomeUnknownError"""
 
 EARLY_CONSUMPTION = """
         early = Batch(worker_id=batch.worker_id, consumed=[report.consumed])
@@ -60,7 +61,7 @@ WEAKENINGS = (
             ),
             Edit(
                 f"{STORE}/_sqlite_commit.py",
-                "    if changed != len(latest):\n        raise lease_lost(worker_id)",
+                "    if changed != len(rows):\n        raise lease_lost(worker_id)",
                 "    if changed < 0:\n        raise lease_lost(worker_id)",
             ),
         ),
@@ -106,7 +107,7 @@ WEAKENINGS = (
         (
             Edit(
                 f"{ENGINE}/commit.py",
-                "        return self._texts.commit(self._store, batch)",
+                "                return self._store.commit(batch)\n            except OutcomeUnknownError",
                 EARLY_ACKNOWLEDGEMENT,
             ),
         ),
@@ -127,7 +128,7 @@ WEAKENINGS = (
         "a signal is consumed before the commit",
         (
             Edit(
-                f"{ENGINE}/commit.py",
+                f"{ENGINE}/progress.py",
                 "        batch.consumed.append(report.consumed)",
                 EARLY_CONSUMPTION,
             ),

@@ -10,7 +10,7 @@ import pytest
 
 from persistasaurus._store.base import Store
 from tests.store import factories
-from tests.store.rows import FixedClock, worker
+from tests.store.rows import LEASE_MS, FixedClock, worker
 
 
 @pytest.fixture
@@ -22,11 +22,12 @@ def clock() -> FixedClock:
 @pytest.fixture(params=factories.ALL)
 def store(request: pytest.FixtureRequest, tmp_path: Path, clock: FixedClock) -> Iterator[Store]:
     """An open, empty store."""
-    opened = factories.ALL[request.param](str(tmp_path), clock)
-    opened.open()
-    with closing(opened):
-        opened.intern("", "hello")
-        yield opened
+    with factories.PLACES[request.param](tmp_path) as place:
+        opened = factories.ALL[request.param](place, clock)
+        opened.open()
+        with closing(opened):
+            opened.intern("", "hello")
+            yield opened
 
 
 @pytest.fixture(params=factories.SHARED)
@@ -36,12 +37,19 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def connect(kind: str, tmp_path: Path, clock: FixedClock) -> Iterator[Callable[[], Store]]:
+def place(kind: str, tmp_path: Path) -> Iterator[str]:
+    """Where such a store is."""
+    with factories.PLACES[kind](tmp_path) as place:
+        yield place
+
+
+@pytest.fixture
+def connect(kind: str, place: str, clock: FixedClock) -> Iterator[Callable[[], Store]]:
     """Open the same database once more, as another process does."""
     with ExitStack() as opened:
 
         def another() -> Store:
-            store = factories.SHARED[kind](str(tmp_path), clock)
+            store = factories.SHARED[kind](place, clock)
             store.open()
             opened.callback(store.close)
             store.intern("", "hello")
@@ -53,4 +61,4 @@ def connect(kind: str, tmp_path: Path, clock: FixedClock) -> Iterator[Callable[[
 @pytest.fixture
 def me(store: Store) -> int:
     """A living worker's number."""
-    return store.register_worker(worker())
+    return store.register_worker(worker(), lease_ms=LEASE_MS)

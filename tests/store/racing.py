@@ -12,7 +12,7 @@ from typing import Any
 
 from persistasaurus._store.base import Batch, Store
 from tests.store import factories
-from tests.store.rows import T0, FixedClock, new_flow, signal, step, worker
+from tests.store.rows import LEASE_MS, T0, FixedClock, new_flow, signal, step, worker
 
 PROCESSES = 8
 
@@ -67,7 +67,7 @@ def start_ids(kind: str, place: str, flow_ids: list[str]) -> list[tuple[int, boo
 
 def claim_all(kind: str, place: str, share: int) -> list[int]:
     with closing(opened(kind, place)) as store:
-        me = store.register_worker(worker(f"claimer-{share}"))
+        me = store.register_worker(worker(f"claimer-{share}"), lease_ms=LEASE_MS)
         wait_for_the_others()
         mine: list[int] = []
         while taken := store.claim(me, [1], now_ms=T0, limit=7).flow_keys:
@@ -77,7 +77,7 @@ def claim_all(kind: str, place: str, share: int) -> list[int]:
 
 def write_steps_and_signals(kind: str, place: str, number: int, count: int) -> int:
     with closing(opened(kind, place)) as store:
-        me = store.register_worker(worker(f"writer-{number}"))
+        me = store.register_worker(worker(f"writer-{number}"), lease_ms=LEASE_MS)
         key = store.commit(Batch(worker_id=me, starts=[new_flow(f"race-{number}")])).starts[0].flow_key
         wait_for_the_others()
         for index in range(1, count + 1):

@@ -19,6 +19,8 @@ from persistasaurus._store.base import (
 
 T0 = 1_790_000_000_000
 FAR = T0 + 86_400_000
+LEASE_MS = 600_000
+"""Longer than any test."""
 _incarnations = itertools.count()
 
 
@@ -42,7 +44,6 @@ def worker(incarnation: str | None = None, **changes: Any) -> WorkerRow:
         host="host",
         pid=1,
         process_started="1",
-        lease_expires_at_ms=T0 + 10_000,
         names='["hello"]',
     )
     return row._replace(**changes)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +19,7 @@ from persistasaurus.errors import LeaseLost, StoreError
 from tests.store import racing
 from tests.store.rows import (
     FAR,
+    LEASE_MS,
     T0,
     FixedClock,
     new_flow,
@@ -45,7 +46,7 @@ def listed(store: Store, before_key: int | None = None, limit: int = 100, **whic
 
 
 def die(store: Store, worker_id: int) -> None:
-    store.take_over(worker_id, now_ms=T0, expired_at_ms=None)
+    store.take_over(worker_id, now_ms=T0, only_expired=False)
 
 
 # --- opening, names, changes ---------------------------------------------------------------------------
@@ -69,7 +70,7 @@ def test_a_store_that_is_not_open_says_so(store: Store) -> None:
 def test_everything_is_there_after_opening_again(connect: Connect, kind: str) -> None:
     """What one connection committed, a later one reads."""
     first = connect()
-    me = first.register_worker(worker())
+    me = first.register_worker(worker(), lease_ms=LEASE_MS)
     key = start_one(first, me)
     first.commit(Batch(worker_id=me, steps=[step(key)], signals=[signal()]))
     first.close()
@@ -99,9 +100,9 @@ def test_two_connections_agree_on_names(connect: Connect) -> None:
     assert one.names() == two.names()
 
 
-def test_processes_that_open_a_new_database_at_once_all_succeed(kind: str, tmp_path: Path) -> None:
+def test_processes_that_open_a_new_database_at_once_all_succeed(kind: str, place: str) -> None:
     """The first one migrates it, the others wait and find it done."""
-    answers = racing.race(racing.open_and_name, *[(kind, str(tmp_path))] * racing.PROCESSES)
+    answers = racing.race(racing.open_and_name, *[(kind, place)] * racing.PROCESSES)
 
     assert len(set(answers)) == 1
 
@@ -149,7 +150,10 @@ def test_a_claimed_start_belongs_to_the_worker_and_runs(store: Store, me: int) -
     assert (row.owner, row.idle, row.due_at_ms, row.status) == (me, 0, None, PENDING)
     assert (row.created_at_ms, row.updated_at_ms, row.seed, row.checksum) == (T0, T0, -5, 77)
     assert (row.pokes, row.crashes, row.lost_claims) == (0, 0, 0)
-    assert store.claim(store.register_worker(worker()), [1], now_ms=FAR, limit=10).flow_keys == ()
+    assert (
+        store.claim(store.register_worker(worker(), lease_ms=LEASE_MS), [1], now_ms=FAR, limit=10).flow_keys
+        == ()
+    )
 
 
 def test_an_unclaimed_start_is_due_at_once_and_needs_no_worker(store: Store) -> None:
@@ -214,11 +218,11 @@ def test_a_child_that_is_asked_for_again_is_answered_with_its_key(store: Store, 
     assert (row.parent_key, row.parent_step) == (parent, 1)
 
 
-def test_racing_processes_start_an_id_once(kind: str, tmp_path: Path) -> None:
+def test_racing_processes_start_an_id_once(kind: str, place: str) -> None:
     """200 starts of each id: one creates it, and all answer the same key."""
     ids = [f"f{index}" for index in range(25)]
 
-    answers = racing.race(racing.start_ids, *[(kind, str(tmp_path), ids)] * racing.PROCESSES)
+    answers = racing.race(racing.start_ids, *[(kind, place, ids)] * racing.PROCESSES)
 
     for each in zip(*answers, strict=True):
         assert sum(created for _, created in each) == 1
@@ -328,7 +332,7 @@ def test_a_released_flow_is_free_and_due_when_it_says(store: Store, me: int) -> 
     """Another worker takes it then."""
     key = start_one(store, me)
     store.commit(Batch(worker_id=me, updates=[update(key, release=True, idle=True, due_at_ms=FAR)]))
-    other = store.register_worker(worker())
+    other = store.register_worker(worker(), lease_ms=LEASE_MS)
 
     early = store.claim(other, [1], now_ms=FAR - 1, limit=10)
     late = store.claim(other, [1], now_ms=FAR, limit=10)
@@ -391,7 +395,7 @@ def test_a_flow_that_is_not_owned_any_more_fails_the_whole_batch(store: Store, m
     """A living worker that writes to another's flow has lost it: nothing is applied."""
     mine, lost = start_one(store, me, "mine"), start_one(store, me, "lost")
     store.commit(Batch(worker_id=me, updates=[update(lost, release=True, due_at_ms=T0)]))
-    other = store.register_worker(worker())
+    other = store.register_worker(worker(), lease_ms=LEASE_MS)
     store.claim(other, [1], now_ms=T0, limit=1)
 
     with pytest.raises(LeaseLost):
@@ -411,7 +415,7 @@ def test_two_workers_write_side_by_side(connect: Connect) -> None:
     """Each its own flows, through its own connection."""
     one, two = connect(), connect()
     for index, each in enumerate([one, two]):
-        me = each.register_worker(worker())
+        me = each.register_worker(worker(), lease_ms=LEASE_MS)
         key = start_one(each, me, f"f{index}")
         each.commit(Batch(worker_id=me, steps=[step(key)], updates=[update(key, reason=str(index))]))
 
@@ -584,11 +588,9 @@ def test_a_rejected_signal_is_shown_but_not_pending(store: Store, me: int) -> No
     assert store.signals("f") == [first._replace(rejected="not an Approval: 'é\""), second]
 
 
-def test_signals_of_racing_processes_are_each_there_once(kind: str, tmp_path: Path, connect: Connect) -> None:
+def test_signals_of_racing_processes_are_each_there_once(kind: str, place: str, connect: Connect) -> None:
     """In the order in which each sender sent them; and every step is there too."""
     store = connect()
-    place = str(tmp_path)
-
     keys = racing.race(
         racing.write_steps_and_signals, *[(kind, place, number, 30) for number in range(racing.PROCESSES)]
     )
@@ -670,7 +672,7 @@ def test_a_flow_that_ran_before_is_asked_though_nobody_owns_it(store: Store, me:
 
     keys = [released, crashed, waiting, resting]
     assert answer.cancels == list(zip(keys, [PENDING, PENDING, WAITING, PENDING], strict=True))
-    other = store.register_worker(worker())
+    other = store.register_worker(worker(), lease_ms=LEASE_MS)
     taken = store.claim(other, [1], now_ms=T0, limit=9).flow_keys
     assert sorted(taken) == sorted(keys)
 
@@ -717,29 +719,31 @@ def test_cancel_children_leaves_the_flow_itself_alone(store: Store, me: int) -> 
 
 def test_a_workers_number_is_never_used_again(store: Store) -> None:
     """A zombie can never pass for a later worker."""
-    first = store.register_worker(worker())
+    first = store.register_worker(worker(), lease_ms=LEASE_MS)
     die(store, first)
 
-    assert store.register_worker(worker()) > first
+    assert store.register_worker(worker(), lease_ms=LEASE_MS) > first
 
 
 def test_registering_an_incarnation_again_keeps_its_number(store: Store) -> None:
     """A worker whose registration was answered by an error may repeat it."""
     row = worker("same")
 
-    assert store.register_worker(row) == store.register_worker(row)
+    assert store.register_worker(row, lease_ms=LEASE_MS) == store.register_worker(row, lease_ms=LEASE_MS)
 
 
 def test_workers_are_listed_with_their_lease(store: Store) -> None:
     """Oldest first, as they were recorded and renewed."""
     rows = [worker(f"w{index}", pid=index) for index in range(3)]
-    ids = [store.register_worker(row) for row in rows]
+    ids = [store.register_worker(row, lease_ms=LEASE_MS) for row in rows]
 
-    store.renew_lease(ids[1], FAR, '["other"]')
+    store.renew_lease(ids[1], lease_ms=0, names='["other"]')
 
     expected = [row._replace(worker_id=number) for row, number in zip(rows, ids, strict=True)]
-    expected[1] = expected[1]._replace(lease_expires_at_ms=FAR, names='["other"]')
+    expected[1] = expected[1]._replace(expired=True, names='["other"]')
     assert store.workers() == expected
+    store.renew_lease(ids[1], lease_ms=LEASE_MS, names='["other"]')
+    assert not any(each.expired for each in store.workers())
 
 
 def test_a_dead_worker_cannot_renew_or_claim(store: Store, me: int) -> None:
@@ -747,7 +751,7 @@ def test_a_dead_worker_cannot_renew_or_claim(store: Store, me: int) -> None:
     die(store, me)
 
     with pytest.raises(LeaseLost):
-        store.renew_lease(me, FAR, "[]")
+        store.renew_lease(me, lease_ms=LEASE_MS, names="[]")
     with pytest.raises(LeaseLost):
         store.claim(me, [1], now_ms=T0, limit=1)
 
@@ -796,7 +800,7 @@ def test_flows_of_other_names_are_left_alone(store: Store, me: int) -> None:
 
 def test_next_due_is_the_earliest_of_free_and_own_flows(store: Store, me: int) -> None:
     """Other workers' flows are their own affair."""
-    theirs = store.register_worker(worker())
+    theirs = store.register_worker(worker(), lease_ms=LEASE_MS)
     for each, owner, due in [("a", me, 300), ("b", me, 200), ("c", theirs, 100)]:
         key = start_one(store, owner, each)
         store.commit(Batch(worker_id=owner, updates=[update(key, idle=True, due_at_ms=T0 + due)]))
@@ -821,14 +825,12 @@ def test_a_due_flow_of_ones_own_is_reported_once_and_then_runs(store: Store, me:
 
 
 @pytest.mark.peer("double dequeue on SQLite")
-def test_claims_of_racing_processes_never_overlap(kind: str, tmp_path: Path, connect: Connect) -> None:
+def test_claims_of_racing_processes_never_overlap(kind: str, place: str, connect: Connect) -> None:
     """Every flow is taken by one of them."""
     store = connect()
     started = start(store, None, *[new_flow(f"f{index}", claim=False) for index in range(1000)])
 
-    shares = racing.race(
-        racing.claim_all, *[(kind, str(tmp_path), number) for number in range(racing.PROCESSES)]
-    )
+    shares = racing.race(racing.claim_all, *[(kind, place, number) for number in range(racing.PROCESSES)])
 
     taken = [key for share in shares for key in share]
     assert sorted(taken) == [each.flow_key for each in started]
@@ -841,7 +843,7 @@ def test_claims_of_racing_threads_never_overlap(store: Store) -> None:
     barrier = threading.Barrier(4)
 
     def claim_all() -> list[int]:
-        mine, taken = store.register_worker(worker()), []
+        mine, taken = store.register_worker(worker(), lease_ms=LEASE_MS), []
         barrier.wait()
         while some := store.claim(mine, [1], now_ms=T0, limit=7).flow_keys:
             taken.extend(some)
@@ -857,7 +859,7 @@ def make_suspects(store: Store, count: int, crashes: int = 2) -> list[int]:
     """Flows that ran in a process that died, as often as said."""
     keys = [start_one(store, None, f"suspect{index}", claim=False) for index in range(count)]
     for _ in range(crashes):
-        victim = store.register_worker(worker())
+        victim = store.register_worker(worker(), lease_ms=LEASE_MS)
         assert len(store.claim(victim, [1], now_ms=T0, limit=count).flow_keys) == count
         die(store, victim)
     return keys
@@ -870,7 +872,7 @@ def test_suspects_of_a_crash_loop_are_driven_one_at_a_time(store: Store, me: int
 
     first = store.claim(me, [1], now_ms=FAR, limit=9)
     assert list(first.flow_keys) == [keys[0], innocent]
-    other = store.register_worker(worker())
+    other = store.register_worker(worker(), lease_ms=LEASE_MS)
     assert store.claim(other, [1], now_ms=FAR, limit=9).flow_keys == ()
 
     idle = update(keys[0], idle=True, due_at_ms=FAR + 1, crashes=2)
@@ -916,7 +918,7 @@ def test_take_over_counts_a_crash_for_what_ran_and_none_for_what_waited(store: S
         )
     )
 
-    assert store.take_over(me, now_ms=T0 + 500, expired_at_ms=None) == 3
+    assert store.take_over(me, now_ms=T0 + 500, only_expired=False) == 3
 
     rows = {each: flow(store, each) for each in ["running", "idle", "waiting"]}
     assert [(row.owner, row.due_at_ms, row.crashes, row.lost_claims) for row in rows.values()] == [
@@ -925,28 +927,30 @@ def test_take_over_counts_a_crash_for_what_ran_and_none_for_what_waited(store: S
         (None, None, 0, 0),
     ]
     assert store.workers() == []
-    assert store.take_over(me, now_ms=T0 + 500, expired_at_ms=None) == 0
+    assert store.take_over(me, now_ms=T0 + 500, only_expired=False) == 0
 
 
 def test_take_over_leaves_a_renewed_lease_alone(store: Store, me: int) -> None:
     """The check and the take-over are one transaction."""
     start_one(store, me)
-    store.renew_lease(me, T0 + 1000, "[]")
+    store.renew_lease(me, lease_ms=0, names="[]")
+    store.renew_lease(me, lease_ms=LEASE_MS, names="[]")
 
-    assert store.take_over(me, now_ms=T0 + 2000, expired_at_ms=T0 + 999) == 0
+    assert store.take_over(me, now_ms=T0 + 2000, only_expired=True) == 0
     assert flow(store).owner == me
-    assert store.take_over(me, now_ms=T0 + 2000, expired_at_ms=T0 + 1000) == 1
+    store.renew_lease(me, lease_ms=0, names="[]")
+    assert store.take_over(me, now_ms=T0 + 2000, only_expired=True) == 1
     assert flow(store).owner is None
 
 
 def test_take_over_does_not_touch_other_workers(store: Store, me: int) -> None:
     """Nor flows that have ended."""
-    other = store.register_worker(worker())
+    other = store.register_worker(worker(), lease_ms=LEASE_MS)
     theirs = start_one(store, other, "theirs")
     done = start_one(store, me, "done")
     store.commit(Batch(worker_id=me, updates=[update(done, status=COMPLETE)]))
 
-    assert store.take_over(me, now_ms=T0, expired_at_ms=None) == 0
+    assert store.take_over(me, now_ms=T0, only_expired=False) == 0
 
     assert (flow(store, "theirs").flow_key, flow(store, "theirs").owner) == (theirs, other)
     assert (flow(store, "done").status, flow(store, "done").due_at_ms) == (COMPLETE, None)
@@ -985,7 +989,7 @@ def test_unknown_flows_are_none(store: Store) -> None:
 def test_load_is_one_snapshot(connect: Connect) -> None:
     """A writer adds a step and its count in each commit: no reader sees one without the other."""
     reader, writer = connect(), connect()
-    me = writer.register_worker(worker())
+    me = writer.register_worker(worker(), lease_ms=LEASE_MS)
     key = start_one(writer, me)
     done = threading.Event()
 
@@ -1210,7 +1214,7 @@ def test_any_row_comes_back_as_it_was(texts: list[str], numbers: list[int]) -> N
         store = factory("", FixedClock())
         store.open()
         store.intern("", "hello")
-        me = store.register_worker(worker())
+        me = store.register_worker(worker(), lease_ms=LEASE_MS)
         key = start_one(store, me, "f" + texts[0], input=texts[1], seed=numbers[0])
         row = step(
             key,
@@ -1239,7 +1243,8 @@ def test_the_size_grows_with_what_is_written(store: Store) -> None:
     """As far as it can be told: a store in memory takes no bytes of a disk."""
     before = store.size()
 
-    store.commit(Batch(signals=[signal(payload='"' + "x" * 100_000 + '"')]))
+    # Random, for a database may compress.
+    store.commit(Batch(signals=[signal(payload=f'"{os.urandom(100_000).hex()}"')]))
 
     assert store.size() >= before
     assert store.size() - before >= 100_000 or before == 0

@@ -25,7 +25,7 @@ from persistasaurus._store import _sqlite_claim, _sqlite_file, _sqlite_open
 from persistasaurus._store.base import Batch, FlowFilter
 from persistasaurus._store.sqlite import SqliteStore
 from persistasaurus.errors import DamagedRecordError, StoreError
-from tests.store.rows import FAR, T0, new_flow, start, start_one, step, update, worker
+from tests.store.rows import FAR, LEASE_MS, T0, new_flow, start, start_one, step, update, worker
 from tests.store.rows import signal as letter
 
 
@@ -57,7 +57,7 @@ def child(code: str, *arguments: object, expect: int = 0) -> str:
         "from persistasaurus._store.sqlite import SqliteStore\n"
         "from persistasaurus._store.base import Batch, FlowFilter\n"
         "from persistasaurus.errors import *\n"
-        "from tests.store.rows import new_flow, signal as letter, start_one, step, update, worker\n"
+        "from tests.store.rows import LEASE_MS, new_flow, signal as letter, start_one, step, update, worker\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", head + code, *map(str, arguments)],
@@ -385,7 +385,7 @@ def test_a_claim_of_nothing_takes_no_lock(lock_holder: subprocess.Popen[str], pa
         assert lock_holder.stdin is not None
         lock_holder.stdin.close()
         lock_holder.wait()
-        me = store.register_worker(worker())
+        me = store.register_worker(worker(), lease_ms=LEASE_MS)
     with closing(SqliteStore(path, busy_timeout_s=0)) as store, closing(apsw.Connection(str(path))) as other:
         store.open()
         other.execute("BEGIN IMMEDIATE")
@@ -410,7 +410,7 @@ def test_a_claim_walks_indexes_only(store: SqliteStore) -> None:
 
 def test_threads_write_and_read_through_one_store(store: SqliteStore) -> None:
     """Each thread sees its own writes at once."""
-    me = store.register_worker(worker())
+    me = store.register_worker(worker(), lease_ms=LEASE_MS)
     keys = [start_one(store, me, f"f{index}") for index in range(6)]
 
     def drive(key: int) -> list[int]:
@@ -479,7 +479,7 @@ def test_the_log_stays_bounded_while_others_read_without_a_pause(
     with closing(SqliteStore(path)) as store, ThreadPoolExecutor(3) as pool:
         store.open()
         store.intern("", "hello")
-        me = store.register_worker(worker())
+        me = store.register_worker(worker(), lease_ms=LEASE_MS)
         key = start_one(store, me)
         store.commit(Batch(worker_id=me, steps=[step(key, number) for number in range(1, 2001)]))
 
@@ -513,7 +513,7 @@ def test_the_standard_librarys_sqlite3_in_this_process_takes_nothing_away(
     store: SqliteStore, path: Path
 ) -> None:
     """Two copies of SQLite in one process do not see each other's locks; ours is guarded against that."""
-    me = store.register_worker(worker())
+    me = store.register_worker(worker(), lease_ms=LEASE_MS)
     key = start_one(store, me)
     done = threading.Event()
 
@@ -582,7 +582,7 @@ warnings.simplefilter("ignore", DeprecationWarning)
 store = SqliteStore(sys.argv[1])
 store.open()
 store.intern("", "hello")
-me = store.register_worker(worker())
+me = store.register_worker(worker(), lease_ms=LEASE_MS)
 key = start_one(store, me)
 pid = os.fork()
 if pid == 0:
@@ -625,7 +625,7 @@ def test_a_forked_child_refuses_the_store_and_leaves_the_parents_locks(path: Pat
     head = (
         "import os, sys\nfrom persistasaurus._store.sqlite import SqliteStore\n"
         "from persistasaurus._store.base import Batch\nfrom persistasaurus.errors import StoreError\n"
-        "from tests.store.rows import signal as letter, start_one, step, worker\n"
+        "from tests.store.rows import LEASE_MS, signal as letter, start_one, step, worker\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", head + FORK, str(path)],
@@ -649,7 +649,7 @@ def test_a_forked_child_refuses_the_store_and_leaves_the_parents_locks(path: Pat
 
 def test_a_full_disk_loses_nothing_and_the_batch_can_be_repeated(store: SqliteStore) -> None:
     """SQLITE_FULL, in the statement and in the transaction."""
-    me = store.register_worker(worker())
+    me = store.register_worker(worker(), lease_ms=LEASE_MS)
     key = start_one(store, me)
     store.commit(Batch(worker_id=me, steps=[step(key)]))
     writer = store._file._writer
@@ -680,7 +680,7 @@ import resource
 store = SqliteStore(sys.argv[1])
 store.open()
 store.intern("", "hello")
-me = store.register_worker(worker())
+me = store.register_worker(worker(), lease_ms=LEASE_MS)
 key = start_one(store, me)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
 acknowledged = 0
@@ -719,7 +719,7 @@ disk = Disk()
 store, other = SqliteStore(sys.argv[1]), SqliteStore(sys.argv[1])
 store.open(), other.open()
 store.intern("", "hello")
-me = store.register_worker(worker())
+me = store.register_worker(worker(), lease_ms=LEASE_MS)
 key = start_one(store, me)
 batches = [
     Batch(worker_id=me, steps=[step(key, 1)]),
@@ -770,7 +770,7 @@ disk = Disk()
 store = SqliteStore(sys.argv[1])
 store.open()
 store.intern("", "hello")
-me = store.register_worker(worker("me"))
+me = store.register_worker(worker("me"), lease_ms=LEASE_MS)
 key = start_one(store, me)
 for number in range(1, 10_000):
     store.commit(Batch(worker_id=me, steps=[step(key, 2 * number)]))
@@ -811,7 +811,7 @@ def test_what_was_acknowledged_survives_a_kill_in_the_middle_of_a_write(path: Pa
 )
 def test_a_damaged_row_is_named_and_the_other_flows_go_on(store: SqliteStore, path: Path, sql: str) -> None:
     """Only its own flow cannot be loaded."""
-    me = store.register_worker(worker())
+    me = store.register_worker(worker(), lease_ms=LEASE_MS)
     key, sound = start_one(store, me, "f"), start_one(store, me, "g")
     store.commit(Batch(worker_id=me, steps=[step(key)], signals=[letter()]))
     with closing(apsw.Connection(str(path))) as tool:
@@ -868,7 +868,7 @@ COLUMNS = (
 def test_the_execution_log_can_be_read_by_any_tool(store: SqliteStore, path: Path) -> None:
     """Here by the standard library's sqlite3, while the store is open."""
     number = store.intern("Signup", "send")
-    me = store.register_worker(worker())
+    me = store.register_worker(worker(), lease_ms=LEASE_MS)
     key = start_one(store, me, "é😀")
     waiting = step(key, 2, name_id=number, status=WAITING, event=None, delay_ms=500, return_value=None)
     failed = step(key, 3, name_id=number, status=FAILED, error='{"type":"E"}', return_value=None, attempts=2)
@@ -904,7 +904,7 @@ def test_a_small_step_takes_few_bytes(path: Path) -> None:
     with closing(SqliteStore(path)) as store:
         store.open()
         store.intern("", "hello")
-        me = store.register_worker(worker())
+        me = store.register_worker(worker(), lease_ms=LEASE_MS)
         keys = [each.flow_key for each in start(store, me, *[new_flow(f"f{index}") for index in range(200)])]
         store.commit(
             Batch(worker_id=me, steps=[step(key, number) for key in keys for number in range(1, 51)])
@@ -927,3 +927,36 @@ def test_memory_is_shared_by_threads_and_gone_after_closing() -> None:
     store.open()
     assert store.names() == {}
     store.close()
+
+
+def test_an_interrupted_read_leaves_nothing_taken(tmp_path: Path) -> None:
+    """Ctrl-C comes between any two calls of the main thread; the file is still read, and closes, after it."""
+    path = tmp_path / "flows.db"
+    program = f"""
+import random, signal
+from persistasaurus._store.sqlite import SqliteStore
+
+store = SqliteStore({str(path)!r})
+store.open()
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+heard = 0
+while heard < 2_000:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 1e-4))
+        while True:
+            store.names()
+    except KeyboardInterrupt:
+        heard += 1
+assert store.names() == {{}}
+store.close()
+print("closed")
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (ran.stdout, ran.stderr) == ("closed\n", "")

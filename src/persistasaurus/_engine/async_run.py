@@ -23,14 +23,14 @@ from persistasaurus._engine.loop import FlowLoop
 from persistasaurus._engine.run import Halt, Run
 from persistasaurus._engine.scope import scope
 from persistasaurus._engine.signals import ask_resume, ask_signal
-from persistasaurus._engine.steps import ask_step, begin_step
+from persistasaurus._engine.steps import ask_step, begin_fresh
 from persistasaurus._events import Happening
 from persistasaurus._model import CANCELLED, Kind
 from persistasaurus.errors import FlowParked, PersistasaurusError, WrongContextError
 
 if TYPE_CHECKING:
-    from persistasaurus._engine.commit import Progress
     from persistasaurus._engine.operation import Operation
+    from persistasaurus._engine.progress import Progress
     from persistasaurus._engine.registry import StepDefinition, Target
     from persistasaurus._engine.signals import Signal
 
@@ -277,7 +277,7 @@ class AsyncRun(Run):
         if operation.row is not None or not self.live:
             return self._go(operation)
         operation.future = asyncio.Future(loop=self.loop)
-        begin_step(self.engine, self, operation)
+        begin_fresh(self.engine, self, operation)
         return operation
 
     def call_flow(self, target: Target, args: Any, kwargs: Any) -> Any:

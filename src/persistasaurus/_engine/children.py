@@ -6,8 +6,8 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from persistasaurus._codec import check_size
-from persistasaurus._engine.commit import Order, Progress
 from persistasaurus._engine.outbox import put_end
+from persistasaurus._engine.progress import Order, Progress
 from persistasaurus._engine.recorded import child_cancelled
 from persistasaurus._engine.texts import ERROR, RESULT
 from persistasaurus._failure import rebuild_failure

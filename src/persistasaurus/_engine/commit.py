@@ -6,33 +6,20 @@ costs one commit; a thousand at once cost one commit too. Nothing is acknowledge
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from persistasaurus._engine.operation import RowParts
-from persistasaurus._store.base import (
-    Batch,
-    Committed,
-    FlowUpdate,
-    NewFlow,
-    NewSignal,
-    StartedFlow,
-    StepRow,
-    Store,
-)
-from persistasaurus._store.checksum import step_checksum
-from persistasaurus.errors import LeaseLost, StoreError
+from persistasaurus._engine.progress import Order, Progress, batch_of
+from persistasaurus._store.base import Batch, Committed, NewFlow, NewSignal, Store
+from persistasaurus.errors import LeaseLost, OutcomeUnknownError, StoreError
 
 if TYPE_CHECKING:
-    from persistasaurus._engine.operation import Operation
     from persistasaurus._engine.run import Run
     from persistasaurus._engine.texts import Texts
 
@@ -40,98 +27,10 @@ log = logging.getLogger("persistasaurus.store")
 
 START_DELAY_S = 0.010
 """How long the start of a step may wait for company before it is written alone."""
+UNKNOWN_PAUSE_S = 0.1
+"""Between two questions for the outcome of a commit, each of which takes its own time."""
 LONGEST_BATCH = 4_096
 """Progress reports in one transaction: bounds its memory and how long others wait for the lock."""
-
-
-class Progress:
-    """What one flow wants written together, and what it does once that is durable."""
-
-    completes: Operation | None = None
-    """What ends with the flow's next event number."""
-    update: FlowUpdate | None = None
-    cancels = False
-    """Whether this is the event of the flow's cancel."""
-    consumed: int | None = None
-    rejected: tuple[int, str] | None = None
-    child: NewFlow | None = None
-    poke: int | None = None
-    cancel_children = False
-    then: Callable[[Any], None] | None = None
-    """Called by the flow's driver after the commit, with the started child if there is one."""
-    answer: StartedFlow | None = None
-    """The started child, once the write is durable."""
-    rows: Sequence[RowParts] = ()
-    """Of operations that begin or go on, before the one that ends."""
-    sealed: list[StepRow] | None = None
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-
-    def seal(self) -> list[StepRow]:
-        """Give the rows their event numbers and checksums; once, however often the commit is tried."""
-        if self.sealed is None:
-            run, texts = self.run, self.run.engine.texts
-            sealed: list[Any] = []
-            for head, tail in self.rows:
-                row: Any = texts.seal_step(run.flow_id, (*head, None, *tail))
-                sealed.append((*row, step_checksum(row, 0)))
-            if self.completes is not None:
-                row = self.completes.ended_row(run.key, run.events + 1)
-                row = row if texts.plain else texts.seal_step(run.flow_id, row)
-                run.events += 1  # not before: a cipher that fails is asked again
-                run.chain = step_checksum(row, run.chain)
-                sealed.append((*row, run.chain))
-            elif self.cancels:
-                run.events += 1
-                run.cancel_event = run.events
-            if self.update is not None and not texts.plain:
-                self.update = texts.seal_update(run.flow_id, self.update)
-            if self.update is not None and run.cancel_event is not None:
-                self.update = self.update._replace(cancel_event=run.cancel_event)
-            self.sealed = sealed
-        return self.sealed
-
-
-class Order:
-    """A client's write: a start, a signal or a cancel; `answer` gets the store's, after `then` was told.
-
-    A coroutine on the app's own loop hands in a future of that loop, which is answered there.
-    """
-
-    __slots__ = ("answer", "result", "then", "write")
-
-    def __init__(
-        self,
-        write: NewFlow | NewSignal | str,
-        *,
-        answer: asyncio.Future[Any] | None = None,
-        then: Callable[[Any], None] | None = None,
-    ) -> None:
-        self.write = write
-        self.then = then
-        self.answer: Future[Any] | asyncio.Future[Any] = Future() if answer is None else answer
-        self.result: Any = None
-
-    @property
-    def is_host(self) -> bool:
-        """Whether it is answered on the app's own loop."""
-        return isinstance(self.answer, asyncio.Future)
-
-    def tell(self) -> None:
-        """Give the result, which is durable now, to whoever waits for it."""
-        if self.then is not None:
-            try:
-                self.then(self.result)
-            except Exception:  # the writer must outlive it
-                log.exception("unexpected error after a commit")
-        if not self.answer.done():
-            self.answer.set_result(self.result)
-
-    def refuse(self, error: BaseException) -> None:
-        """Tell whoever waits that nothing of it was written."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
 
 
 class Committer:
@@ -314,18 +213,20 @@ class Committer:
         pause = 0.02
         failing = False
         while True:
-            progress = [p for p in items if isinstance(p, Progress) and p.run.worker_id == self.worker_id]
             orders = [o for o in items if isinstance(o, Order)]
+            worker_id = self.worker_id
+            progress = [p for p in items if isinstance(p, Progress) and p.run.worker_id == worker_id]
             if not progress and not orders:
                 return
             try:
-                committed = self._write(progress, orders)
+                committed = self._write(batch_of(progress, orders, self.worker_id, self._texts), orders)
             except LeaseLost:
                 self._lease_lost(self.worker_id or 0)
                 items = orders
                 continue
             except StoreError as error:
-                if self._is_final(error, progress, orders):
+                self._refuse(orders, error)
+                if self._is_final() or not progress:
                     return
                 if not failing:
                     log.error("cannot write, trying again: %s", error)  # noqa: TRY400 - a state, not a bug
@@ -337,39 +238,35 @@ class Committer:
             self._answer(progress, orders, committed)
             return
 
-    def _is_final(self, error: StoreError, progress: list[Progress], orders: list[Order]) -> bool:
-        """Tell the clients of a failed commit, and decide whether the flows' part is tried again."""
+    def _write(self, batch: Batch, orders: Sequence[Order]) -> Committed:
+        """Commit a batch; one whose outcome is not known again as it is, until it is known."""
+        while True:
+            try:
+                return self._store.commit(batch)
+            except OutcomeUnknownError as error:
+                log.error("not known whether a commit was written, asking again: %s", error)  # noqa: TRY400
+                # Nobody who waits is left without an answer for longer.
+                self._refuse(orders, error)
+                if self._is_final():
+                    raise
+                time.sleep(UNKNOWN_PAUSE_S)
+
+    def _refuse(self, orders: Sequence[Order], error: StoreError) -> None:
+        """Tell the clients of a failed commit."""
         for order in orders:
             if order.is_host:
                 self._on_host(order.refuse, error)
             else:
                 order.refuse(error)
+
+    def _is_final(self) -> bool:
+        """Whether nothing is tried again: the store is gone, or the app was left."""
         try:
             self._store.check()
         except StoreError as gone:
             self._store_gone(gone)
             return True
-        return self._give_up or not progress
-
-    def _write(self, progress: list[Progress], orders: list[Order]) -> Committed:
-        batch = Batch(worker_id=self.worker_id)
-        updates: dict[int, FlowUpdate] = {}
-        for report in progress:
-            _add(batch, report)
-            if report.update is not None:
-                updates[report.run.key] = report.update
-        batch.updates.extend(updates.values())
-        for order in orders:
-            write = order.write
-            if isinstance(write, NewFlow):
-                if write.claim and self.worker_id is None:
-                    write = write._replace(claim=False)
-                batch.starts.append(write)
-            elif isinstance(write, NewSignal):
-                batch.signals.append(write)
-            else:
-                batch.cancels.append(write)
-        return self._texts.commit(self._store, batch)
+        return self._give_up
 
     def _answer(self, progress: list[Progress], orders: list[Order], committed: Committed) -> None:
         children = sum(1 for report in progress if report.child is not None)
@@ -384,17 +281,3 @@ class Committer:
             else:
                 order.result = next(cancels)
         self._acknowledge(progress, orders, committed)
-
-
-def _add(batch: Batch, report: Progress) -> None:
-    batch.steps.extend(report.seal())
-    if report.consumed is not None:
-        batch.consumed.append(report.consumed)
-    if report.rejected is not None:
-        batch.rejected.append(report.rejected)
-    if report.child is not None:
-        batch.starts.append(report.child)
-    if report.poke is not None:
-        batch.poke.append(report.poke)
-    if report.cancel_children:
-        batch.cancel_children.append(report.run.key)

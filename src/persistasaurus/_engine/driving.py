@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, cast
 
 from persistasaurus._codec import check_size
-from persistasaurus._engine.commit import Progress
+from persistasaurus._engine.progress import Progress
 from persistasaurus._engine.registry import display_name
 from persistasaurus._engine.results import Outcome
 from persistasaurus._engine.retried import pass_by_unasked

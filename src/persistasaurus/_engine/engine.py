@@ -13,20 +13,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from persistasaurus._engine.async_run import AsyncRun
-from persistasaurus._engine.commit import Committer, Order, Progress
+from persistasaurus._engine.commit import Committer
 from persistasaurus._engine.delays import TimerQueue
 from persistasaurus._engine.facts import Facts
 from persistasaurus._engine.host import Host
 from persistasaurus._engine.memory import Memory
 from persistasaurus._engine.names import Names
 from persistasaurus._engine.pool import Pool
+from persistasaurus._engine.progress import Order, Progress
 from persistasaurus._engine.registry import Registry
 from persistasaurus._engine.results import Results
 from persistasaurus._engine.run import Run
 from persistasaurus._engine.runners import Runners
 from persistasaurus._engine.settings import Settings
 from persistasaurus._engine.shown import Shown
-from persistasaurus._engine.steps import begin_async, end_async, start_attempt
+from persistasaurus._engine.steps import begin_async, fail_async, finish, start_attempt
 from persistasaurus._engine.texts import Texts
 from persistasaurus._engine.worker import Worker
 from persistasaurus._events import Happening, Observer
@@ -37,7 +38,6 @@ from persistasaurus.errors import (
 )
 
 if TYPE_CHECKING:
-    from persistasaurus._clock import Clock
     from persistasaurus._engine.operation import Operation
     from persistasaurus._store.base import Committed
 
@@ -62,17 +62,17 @@ class Engine:
     _telling = False
 
     def __init__(
-        self, store: Store, registry: Registry, clock: Clock, settings: Settings, observer: Observer | None
+        self, store: Store, registry: Registry, settings: Settings, observer: Observer | None
     ) -> None:
         self.store = store
         self.store_number = next(_numbers)
         self.registry = registry
-        self.clock = clock
+        self.clock = store.clock
         self.settings = settings
         self.texts = Texts(settings.cipher)
         self.shown = Shown(self.texts, settings.redact)
-        self.now_ms = clock.now_ms
-        self._steady = clock.steady
+        self.now_ms = store.clock.now_ms
+        self._steady = store.clock.steady
         self.names = Names(store)
         self.facts = Facts(observer, self.now_ms, self.names)
         self.memory = Memory(self)
@@ -83,7 +83,7 @@ class Engine:
         self._cancelled_tasks: set[asyncio.Task[Any]] = set()
         self.flow_pool = Pool("flow", settings.flow_threads)
         self.step_pool = Pool("step", settings.step_threads)
-        self.runners = Runners(partial(begin_async, self), partial(end_async, self))
+        self.runners = Runners(partial(begin_async, self), partial(finish, self), partial(fail_async, self))
         self.committer = Committer(
             store,
             texts=self.texts,

@@ -11,9 +11,9 @@ from persistasaurus._events import Event, Happening, Observer, Tracer
 from persistasaurus._model import STATUS_BY_CODE, Kind
 
 if TYPE_CHECKING:
-    from persistasaurus._engine.commit import Progress
     from persistasaurus._engine.names import Names
     from persistasaurus._engine.operation import Operation
+    from persistasaurus._engine.progress import Progress
     from persistasaurus._engine.run import Run
     from persistasaurus._model import FlowStatus
 

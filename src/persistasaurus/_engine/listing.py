@@ -1,4 +1,4 @@
-"""What a listing of flows may ask for, checked before the store is asked, and why a flow stands still."""
+"""What a listing of flows may ask for, checked before the store is asked, and what it shows."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
+from persistasaurus._clock import instant
+from persistasaurus._engine.history import verify_outcome
 from persistasaurus._engine.registry import display_name
 from persistasaurus._ids import is_storable
-from persistasaurus._model import CODE_BY_STATUS, PENDING, WAITING, FlowStatus
+from persistasaurus._model import CODE_BY_STATUS, PENDING, STATUS_BY_CODE, WAITING, FlowRecord, FlowStatus
 from persistasaurus._store.base import FlowRow
 
 if TYPE_CHECKING:
@@ -68,6 +70,28 @@ def checked_prefix(value: Any) -> str | None:
             "characters of the ids."
         )
     return value
+
+
+def record_of(engine: Engine, row: FlowRow) -> FlowRecord:
+    """Return what users see of a flow.
+
+    Raises:
+        DamagedRecordError: its outcome does not match its checksum.
+    """
+    if STATUS_BY_CODE[row.status].ended:
+        verify_outcome(row)
+    row = engine.shown.flow(row)
+    return FlowRecord(
+        flow_id=row.flow_id,
+        name=display_name((row.class_name, row.method_name)),
+        status=STATUS_BY_CODE[row.status],
+        created_at=instant(row.created_at_ms),
+        updated_at=instant(row.updated_at_ms),
+        input=json.loads(row.input),
+        result=None if row.result is None else json.loads(row.result),
+        error=None if row.error is None else json.loads(row.error),
+        reason=reason_of(engine, row),
+    )
 
 
 def reason_of(engine: Engine, row: FlowRow) -> str | None:

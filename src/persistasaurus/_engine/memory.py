@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from persistasaurus._engine import driving
 from persistasaurus._engine.async_run import AsyncRun
 from persistasaurus._engine.children import on_child
-from persistasaurus._engine.commit import Order
 from persistasaurus._engine.history import Replay, verify
+from persistasaurus._engine.progress import Order
 from persistasaurus._engine.texts import INPUT
 from persistasaurus._engine.thread import SyncRun
 from persistasaurus._events import Happening

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from persistasaurus._engine.attempts import is_settled
-from persistasaurus._engine.commit import Progress
+from persistasaurus._engine.progress import Progress
 from persistasaurus._model import PENDING
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ def put_end(
             operation.ended_after_ms = max(0, ended_after_ms)
             operation.return_value = return_value
             operation.failure = error
-            _accompany(run, report)
+            if run.unwritten or run.idle or run.crashes or run.lost_claims:
+                _accompany(run, report)
+            run.in_flight += 1
             # The flow waits for this in its own thread, or alone on the app's loop, and helps to write it.
             if operation.inline:
                 engine.committer.put_quietly(report)
@@ -90,12 +92,12 @@ def write_starts(run: Run, report: Progress) -> None:
 def send(run: Run, report: Progress) -> None:
     """Queue a write, with the rows that wait for company; the caller holds the flow's guard."""
     _accompany(run, report)
+    run.in_flight += 1
     run.engine.committer.put(report)
 
 
 def _accompany(run: Run, report: Progress) -> None:
-    """Count a write, and have it say what else is to be said of the flow."""
-    run.in_flight += 1
+    """Have a write say what else is to be said of the flow."""
     if run.unwritten:
         # Before its own rows, which are newer.
         report.rows = [*_starts(run), *report.rows]

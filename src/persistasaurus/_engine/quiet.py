@@ -43,6 +43,7 @@ class Quiet:
         # The turn that runs now may have looked already: only the one after it has certainly seen all.
         for _ in range(2):
             turns = worker.turns
+            worker.ring_for_change()
             worker.look()
             while worker.turns == turns and not self.ended:
                 time.sleep(TURN_S)

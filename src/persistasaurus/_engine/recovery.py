@@ -47,12 +47,18 @@ def process_started(pid: int) -> str:
     return stat.rpartition(")")[2].split()[19]
 
 
-def is_gone(worker: WorkerRow) -> bool:
-    """Whether the worker's process has certainly ended."""
+def is_gone(worker: WorkerRow, *, one_machine: bool) -> bool:
+    """Whether the worker's process has certainly ended.
+
+    With `one_machine` nobody on another one uses the store: what ran in another boot is gone.
+    """
     here = host_name()
     if worker.host != here:
-        # Another boot of the one machine that a SQLite file lives on: nothing of it runs any more.
-        return worker.host.partition(":")[0] != here.partition(":")[0] and bool(here.partition(":")[2])
+        another_boot = worker.host.partition(":")[0] != here.partition(":")[0]
+        return one_machine and another_boot and bool(here.partition(":")[2])
+    if not here.partition(":")[2] and not one_machine:
+        # Such a name is no proof of one machine: it has neither boot nor namespace in it.
+        return False
     try:
         os.kill(worker.pid, 0)
     except ProcessLookupError:
@@ -73,18 +79,16 @@ def _is_zombie(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] in ("Z", "X")
 
 
-def take_over_the_dead(
-    store: Store, workers: Iterable[WorkerRow], *, me: int, now_ms: int, lease_now_ms: int
-) -> int:
+def take_over_the_dead(store: Store, workers: Iterable[WorkerRow], *, me: int, now_ms: int) -> int:
     """Free the flows of workers that are gone or whose lease is over; returns how many flows."""
     freed = 0
     for worker in workers:
         if worker.worker_id == me:
             continue
-        if is_gone(worker):
-            freed += store.take_over(worker.worker_id, now_ms=now_ms, expired_at_ms=None)
-        elif worker.lease_expires_at_ms <= lease_now_ms:
-            freed += store.take_over(worker.worker_id, now_ms=now_ms, expired_at_ms=lease_now_ms)
+        if is_gone(worker, one_machine=store.one_machine):
+            freed += store.take_over(worker.worker_id, now_ms=now_ms, only_expired=False)
+        elif worker.expired:
+            freed += store.take_over(worker.worker_id, now_ms=now_ms, only_expired=True)
     return freed
 
 

@@ -47,19 +47,28 @@ class Results:
     def __init__(self, on_host: Callable[..., None]) -> None:
         self._on_host = on_host
         self._waiting: dict[str, list[Waiter]] = {}
+        self._keys: dict[str, int] = {}
         self._lock = threading.Lock()
         self._closed: BaseException | None = None
         self.to_ask: list[str] = []
         """Flow ids that nobody has looked at since the store last changed."""
 
-    def wait(self, flow_id: str, future: Waiter) -> None:
-        """Have a future get the flow's next outcome."""
+    def wait(self, flow_id: str, future: Waiter, *, key: int | None) -> None:
+        """Have a future get the outcome of a flow, whose key is told where it is known."""
         with self._lock:
             if self._closed is not None:
                 if not future.done():
                     future.set_exception(self._closed)
             else:
                 self._waiting.setdefault(flow_id, []).append(future)
+                if key is not None:
+                    self._keys[flow_id] = key
+
+    def learn(self, flow_id: str, key: int) -> None:
+        """Take note of a flow's key, which was not known when somebody began to wait for it."""
+        with self._lock:
+            if flow_id in self._waiting:
+                self._keys[flow_id] = key
 
     def forget(self, flow_id: str, future: Waiter) -> None:
         """Stop waiting."""
@@ -69,6 +78,7 @@ class Results:
                 waiting.remove(future)
             if not waiting:
                 self._waiting.pop(flow_id, None)
+                self._keys.pop(flow_id, None)
 
     def tell(self, flow_id: str, outcome: Outcome) -> None:
         """Give an outcome to all who wait for it."""
@@ -76,6 +86,7 @@ class Results:
             return
         with self._lock:
             futures = self._waiting.pop(flow_id, [])
+            self._keys.pop(flow_id, None)
         for future in futures:
             if isinstance(future, asyncio.Future):
                 self._on_host(_answer, future, outcome)
@@ -86,11 +97,14 @@ class Results:
         """Have everybody's flow looked at again: the store has changed."""
         self.to_ask = list(self._waiting)
 
-    def ask(self, store: Store, *, driven_here: Container[str]) -> None:
-        """Look in the store for the outcomes of flows that other processes drive, some at each call."""
+    def ask(self, store: Store, *, driven_here: Container[int]) -> None:
+        """Look in the store for the outcomes of flows that other processes drive, some at each call.
+
+        `driven_here` holds the keys of those that need no look: they tell.
+        """
         asked, self.to_ask = self.to_ask[:ASKED_AT_ONCE], self.to_ask[ASKED_AT_ONCE:]
         for flow_id in asked:
-            if flow_id in driven_here or flow_id not in self._waiting:
+            if flow_id not in self._waiting or self._keys.get(flow_id, 0) in driven_here:
                 continue
             row = store.find(flow_id)
             outcome = outcome_of(row) if row is not None else None

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from persistasaurus._engine import dispatch, outbox
 from persistasaurus._engine.attempts import is_settled
 from persistasaurus._engine.calls import Calls
-from persistasaurus._engine.commit import Progress
 from persistasaurus._engine.history import (
     AFTER_REOPENED,
     CANCEL,
@@ -28,6 +27,7 @@ from persistasaurus._engine.history import (
     not_asked,
 )
 from persistasaurus._engine.operation import Operation, RowParts
+from persistasaurus._engine.progress import Progress
 from persistasaurus._engine.recorded import decode_recorded
 from persistasaurus._engine.retried import is_asked_again, next_number, renumber, take_another_way
 from persistasaurus._engine.signals import note_taken

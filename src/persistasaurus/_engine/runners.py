@@ -34,16 +34,18 @@ class Runners:
     """The tasks of async steps. It belongs to the host's thread.
 
     `begin` makes the coroutine of an attempt, which runs in the given context, None where it may not run now;
-    `end` records what it returned or raised.
+    `end` records what it returned, `fail` what it raised.
     """
 
     def __init__(
         self,
         begin: Callable[[Run, Operation, contextvars.Context], Coroutine[Any, Any, Any] | None],
-        end: Callable[[Run, Operation, Any, BaseException | None], None],
+        end: Callable[[Run, Operation, Any], None],
+        fail: Callable[[Run, Operation, BaseException], None],
     ) -> None:
         self._begin = begin
         self._end = end
+        self._fail = fail
         self._ready: deque[tuple[Run, Operation, contextvars.Context]] = deque()
         self._server: asyncio.Task[None] | None = None
 
@@ -91,11 +93,11 @@ class Runners:
             try:
                 awaited = context.run(coroutine.send, None)
             except StopIteration as ended:
-                context.run(self._end, run, operation, ended.value, None)
+                context.run(self._end, run, operation, ended.value)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001 - a user's failure becomes data
-                context.run(self._end, run, operation, None, error)
+                context.run(self._fail, run, operation, error)
             else:
                 operation.task = server
                 self._leave(server)
@@ -114,9 +116,9 @@ class Runners:
         except (KeyboardInterrupt, _Closed):
             raise
         except BaseException as error:  # noqa: BLE001 - as above
-            context.run(self._end, run, operation, None, error)
+            context.run(self._fail, run, operation, error)
         else:
-            context.run(self._end, run, operation, value, None)
+            context.run(self._end, run, operation, value)
 
 
 class _Closed(GeneratorExit):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from persistasaurus._clock import Duration, to_ms
 from persistasaurus._codec import ValueCodec, value_codec
-from persistasaurus._engine.commit import Progress
 from persistasaurus._engine.outbox import put_end
+from persistasaurus._engine.progress import Progress
 from persistasaurus._engine.scope import running_flow
 from persistasaurus._engine.steps import fail, start_attempt
 from persistasaurus._engine.texts import of_signal

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from persistasaurus._codec import check_size
 from persistasaurus._engine.attempts import in_doubt, next_attempt
-from persistasaurus._engine.commit import Progress
 from persistasaurus._engine.outbox import put_end, put_failed_attempt, put_nothing
+from persistasaurus._engine.progress import Progress
 from persistasaurus._engine.recorded import decode_recorded
 from persistasaurus._engine.scope import StepScope, scope
 from persistasaurus._events import Happening
@@ -63,6 +63,23 @@ def begin_step(engine: Engine, run: Run, operation: Operation) -> None:
         engine.timers.arm(operation.due_at_ms, run, operation)
         return
     start_attempt(engine, run, operation)
+
+
+def begin_fresh(engine: Engine, run: Run, operation: Operation) -> None:
+    """Begin a step that an async flow has asked for just now: `begin_step`, without what cannot be."""
+    definition: StepDefinition = operation.definition
+    usual = definition.is_async and definition.delay_ms is None and not run.idle and not run.lost_before
+    if not usual or run.worker_id != engine.worker_id or not engine.may_start():
+        begin_step(engine, run, operation)
+        return
+    operation.started_at_ms = engine.now_ms()
+    with run.guard:
+        operation.attempt = 1
+        operation.running = True
+        run.active += 1
+        run.unwritten[operation.number] = operation
+    engine.committer.note_start(run, operation.number)
+    engine.runners.submit(engine.host, run, operation)
 
 
 def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
@@ -138,17 +155,17 @@ def _run_here(engine: Engine, run: Run, operation: Operation) -> None:
     except BaseException as error:  # noqa: BLE001 - the one place where a user's failure becomes data
         scope.reset(token)
         if _ends(run, operation, attempt):
-            finish(engine, run, operation, None, error)
+            give_up_or_retry(engine, run, operation, error)
     else:
         scope.reset(token)
         if _ends(run, operation, attempt):
-            finish(engine, run, operation, value, None)
+            finish(engine, run, operation, value)
 
 
 def _time_over(engine: Engine, run: Run, operation: Operation, attempt: int) -> None:
     """Fail an attempt whose time is over; its thread cannot be stopped and runs on unheard."""
     if not run.finished and operation.running and _ends(run, operation, attempt):
-        finish(engine, run, operation, None, _too_late(operation))
+        give_up_or_retry(engine, run, operation, _too_late(operation))
 
 
 def _ends(run: Run, operation: Operation, attempt: int) -> bool:
@@ -199,7 +216,7 @@ def begin_async(
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a plain function that is marked as a coroutine function
-        finish(engine, run, operation, None, error)
+        give_up_or_retry(engine, run, operation, error)
         return None
     return called if asyncio.iscoroutine(called) else _awaited(called)
 
@@ -219,36 +236,31 @@ async def _limited(operation: Operation) -> Any:
     raise _too_late(operation)
 
 
-def end_async(
-    engine: Engine, run: Run, operation: Operation, value: Any, error: BaseException | None
-) -> None:
-    """Record how an attempt of an async step ended, but for one that was cancelled because nobody waits."""
+def fail_async(engine: Engine, run: Run, operation: Operation, error: BaseException) -> None:
+    """Record what an attempt of an async step raised, but for one cancelled because nobody waits for it."""
     if isinstance(error, asyncio.CancelledError) and (operation.abandoned or engine.stopping):
         put_nothing(run, operation)
         return
-    finish(engine, run, operation, value, error)
+    give_up_or_retry(engine, run, operation, error)
 
 
-def finish(engine: Engine, run: Run, operation: Operation, value: Any, error: BaseException | None) -> None:
-    """Record how an attempt ended: complete, to be tried again, or failed."""
-    text = None
-    final = False
-    if error is None:
-        what = operation.definition.result_label
-        try:
-            text, value = operation.codec.record(value, what=what)
-            check_size(text, limit=engine.settings.max_payload, what=what)
-        except SerializationError as unrecordable:
-            error, final = unrecordable, True
-    if error is None:
-        operation.value = value
-        put_end(run, operation, COMPLETE, return_value=text)
+def finish(engine: Engine, run: Run, operation: Operation, value: Any) -> None:
+    """Record what an attempt returned; what JSON cannot carry fails the step, however often it is tried."""
+    what = operation.definition.result_label
+    try:
+        text, operation.value = operation.codec.record(value, what=what)
+        check_size(text, limit=engine.settings.max_payload, what=what)
+    except SerializationError as unrecordable:
+        fail(run, operation, unrecordable)
         return
-    wait_ms = None
-    if not final:
-        made = operation.attempt - operation.attempts_before
-        key = f"{run.flow_id}/{operation.number}"
-        wait_ms = operation.definition.retry.next_wait_ms(error, made=made, key=key)
+    put_end(run, operation, COMPLETE, return_value=text)
+
+
+def give_up_or_retry(engine: Engine, run: Run, operation: Operation, error: BaseException) -> None:
+    """Record that an attempt failed: the step is tried again, or has failed."""
+    made = operation.attempt - operation.attempts_before
+    key = f"{run.flow_id}/{operation.number}"
+    wait_ms = operation.definition.retry.next_wait_ms(error, made=made, key=key)
     if wait_ms is None:
         fail(run, operation, error)
     else:

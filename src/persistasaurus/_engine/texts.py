@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from persistasaurus._cipher import Cipher, Envelope, is_encrypted, read_envelope
-from persistasaurus._store.base import Batch, Committed, FlowUpdate, NewFlow, NewSignal, StepRow, Store
+from persistasaurus._store.base import Batch, FlowUpdate, NewFlow, NewSignal, StepRow
 from persistasaurus._store.checksum import flow_checksum, outcome_checksum, signal_checksum
 from persistasaurus.errors import CipherError, StoreError
 
@@ -114,12 +114,10 @@ class Texts:
         checksum = signal_checksum(new.flow_id, new.name, text, new.sent_at_ms)
         return new._replace(payload=text, checksum=checksum)
 
-    def commit(self, store: Store, batch: Batch) -> Committed:
-        """Write a batch whose steps and updates are sealed already, with what it starts and sends."""
-        if not self.plain:
-            batch.starts = [self._seal_start(new) for new in batch.starts]
-            batch.signals = [self._seal_signal(new) for new in batch.signals]
-        return store.commit(batch)
+    def seal_orders(self, batch: Batch) -> None:
+        """Seal what a batch starts and sends; its steps and updates are sealed already."""
+        batch.starts = [self._seal_start(new) for new in batch.starts]
+        batch.signals = [self._seal_signal(new) for new in batch.signals]
 
 
 def _bound(flow_id: str, place: str) -> bytes:

@@ -26,8 +26,8 @@ from persistasaurus._model import CANCELLED, Kind
 from persistasaurus.errors import FlowCancelled, FlowParked, PersistasaurusError, WrongContextError
 
 if TYPE_CHECKING:
-    from persistasaurus._engine.commit import Progress
     from persistasaurus._engine.operation import Operation
+    from persistasaurus._engine.progress import Progress
     from persistasaurus._engine.registry import StepDefinition, Target
     from persistasaurus._engine.signals import Signal
 

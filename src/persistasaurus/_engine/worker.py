@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("persistasaurus.worker")
 
 POLL_S = 0.025
-"""How often to look whether another process has changed the store."""
+"""How often to look whether a write is late, and for changes of the store where it asks for no less."""
 HEARTBEAT_S = 0.15
 """How often to look whether other workers' processes still live, and at the database file."""
 NAMES_S = 1.0
@@ -43,9 +43,11 @@ class Worker:
         self._thread = threading.Thread(target=self._work, name="persistasaurus-worker", daemon=True)
         self._stop = False
         self._look = True
+        self._lease_ms = int(engine.settings.lease_s * 1000)
         self.lease_until = 0.0
         """Until when by the steady clock the lease certainly lasts: from before its renewal was sent."""
         self._renew_at = 0.0
+        self._ask_at = 0.0
         self._beat_at = 0.0
         self._names_at = 0.0
         self._names_of_change = -1
@@ -89,6 +91,11 @@ class Worker:
         except RuntimeError:
             return  # it rings already
 
+    def ring_for_change(self) -> None:
+        """Look now whether another process has changed the store."""
+        self._ask_at = 0.0
+        self.ring()
+
     def look(self) -> None:
         """Look for flows to claim now."""
         self._look = True
@@ -119,16 +126,13 @@ class Worker:
                 host=host_name(),
                 pid=os.getpid(),
                 process_started=process_started(os.getpid()),
-                lease_expires_at_ms=self._lease_end_ms(before),
                 names=self._names_text,
-            )
+            ),
+            lease_ms=self._lease_ms,
         )
         self.lease_until = before + engine.settings.lease_s
         self._renew_at = before + engine.settings.lease_s / 3
         engine.worker_id = engine.committer.worker_id = worker_id
-
-    def _lease_end_ms(self, steady: float) -> int:
-        return int((steady + self._engine.settings.lease_s) * 1000)
 
     def _work(self) -> None:
         while not self._stop:
@@ -152,6 +156,8 @@ class Worker:
             self._stop = True
             return
         log.warning("the store cannot be reached, trying again: %s", error)
+        # Whatever the turn was about to look for is still there.
+        self._look = True
         time.sleep(0.2)
 
     def _pause(self) -> float:
@@ -170,18 +176,27 @@ class Worker:
             self._beat_at = self._names_at = 0.0
         if engine.clock.steady() >= self._beat_at:
             self._beat()
-        changes = engine.store.changes()
-        changed = changes != self._seen_changes
-        self._seen_changes = changes
+        changed = self._has_changed()
         if changed:
             engine.results.note_change()
         if engine.results.to_ask:
-            engine.results.ask(engine.store, driven_here={run.flow_id for run in list(engine.runs.values())})
+            engine.results.ask(engine.store, driven_here=engine.runs)
         due = self.next_due_ms is not None and self.next_due_ms <= engine.now_ms()
         if engine.settings.worker and (changed or due or self._look) and not engine.stopping:
             self._look = False
             self._claim()
         self._take_in()
+
+    def _has_changed(self) -> bool:
+        """Ask the store whether anybody has committed, as often as it says, or at once when it rang."""
+        steady = self._engine.clock.steady()
+        if steady < self._ask_at:
+            return False
+        self._ask_at = steady + self._engine.store.poll_s
+        changes = self._engine.store.changes()
+        changed = changes != self._seen_changes
+        self._seen_changes = changes
+        return changed
 
     def _beat(self) -> None:
         engine = self._engine
@@ -197,11 +212,8 @@ class Worker:
             engine.facts.tell(Happening.STORE_MEASURED, count=engine.store.size())
         others = engine.store.workers()
         if len(others) > 1:
-            lease_now_ms = int(engine.clock.steady() * 1000)
             me = engine.worker_id or 0
-            if take_over_the_dead(
-                engine.store, others, me=me, now_ms=engine.now_ms(), lease_now_ms=lease_now_ms
-            ):
+            if take_over_the_dead(engine.store, others, me=me, now_ms=engine.now_ms()):
                 self._look = True
 
     def _renew(self) -> None:
@@ -211,7 +223,7 @@ class Worker:
         if steady < self._renew_at and not names_changed:
             return
         held = self.holds_lease()
-        engine.store.renew_lease(engine.worker_id or 0, self._lease_end_ms(steady), self._names_text)
+        engine.store.renew_lease(engine.worker_id or 0, lease_ms=self._lease_ms, names=self._names_text)
         self.lease_until = steady + engine.settings.lease_s
         self._renew_at = steady + engine.settings.lease_s / 3
         if not held:

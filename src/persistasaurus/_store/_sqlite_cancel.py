@@ -12,12 +12,7 @@ from persistasaurus._model import CANCELLED
 from persistasaurus._store._sqlite_rows import read_rows, write
 from persistasaurus._store._sqlite_signals import poke
 from persistasaurus._store.checksum import outcome_checksum
-
-# The minimal form of a recorded failure.
-NEVER_RAN = (
-    '{"type":"FlowCancelled","module":"persistasaurus.errors",'
-    '"message":"The flow was cancelled before it ran."}'
-)
+from persistasaurus._store.rules import NEVER_RAN
 
 
 class _Target(NamedTuple):

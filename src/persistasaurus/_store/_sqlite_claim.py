@@ -123,18 +123,25 @@ def claim(
     return Claim(due.flow_keys, due.poked, due.next_due_at_ms)
 
 
-def register_worker(connection: apsw.Connection, worker: WorkerRow) -> int:
+def register_worker(connection: apsw.Connection, worker: WorkerRow, lease_expires_at_ms: int) -> int:
     """Record a worker and return its number; the same incarnation again keeps its number."""
     ((worker_id,),) = read_rows(
         connection,
         """
-        INSERT INTO worker (incarnation, host, pid, process_started, lease_expires_at_ms, names)
+        INSERT INTO worker (incarnation, host, pid, process_started, names, lease_expires_at_ms)
         VALUES (?, ?, ?, ?, ?, ?)
         ON CONFLICT (incarnation) DO UPDATE SET
             lease_expires_at_ms = excluded.lease_expires_at_ms, names = excluded.names
         RETURNING worker_id
         """,
-        worker[1:],
+        (
+            worker.incarnation,
+            worker.host,
+            worker.pid,
+            worker.process_started,
+            worker.names,
+            lease_expires_at_ms,
+        ),
     )
     return int(worker_id)
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import apsw
 
-from persistasaurus._model import PENDING, WAITING
+from persistasaurus._model import PENDING
 from persistasaurus._store import _sqlite_cancel as cancel
 from persistasaurus._store import _sqlite_signals as signals
 from persistasaurus._store._sqlite_rows import LARGEST, read_rows, write_rows
 from persistasaurus._store.base import Batch, Committed, FlowUpdate, NewFlow, StartedFlow, StepRow
+from persistasaurus._store.rules import holds_owners_writes, holds_steps_alone, update_values
 from persistasaurus.errors import LeaseLost
 
 NOTHING = Committed((), (), ())
@@ -19,16 +20,7 @@ NOTHING = Committed((), (), ())
 
 def is_one_statement(batch: Batch) -> bool:
     """Return whether the batch holds steps alone, and so few that one statement writes them."""
-    return 0 < len(batch.steps) <= LARGEST and not (
-        batch.starts
-        or batch.updates
-        or batch.consumed
-        or batch.rejected
-        or batch.poke
-        or batch.cancel_children
-        or batch.signals
-        or batch.cancels
-    )
+    return len(batch.steps) <= LARGEST and holds_steps_alone(batch)
 
 
 def apply(connection: apsw.Connection, batch: Batch, *, now_ms: int) -> Committed:
@@ -43,7 +35,7 @@ def apply(connection: apsw.Connection, batch: Batch, *, now_ms: int) -> Committe
     if batch.updates:
         _write_updates(connection, batch.updates, batch.worker_id)
         fenced = True
-    if not fenced and _holds_owners_writes(batch):
+    if not fenced and holds_owners_writes(batch):
         check_worker(connection, batch.worker_id)
     started = _start(connection, batch.starts, batch.worker_id) if batch.starts else ()
     if batch.consumed:
@@ -95,19 +87,8 @@ def lease_lost(worker_id: int | None) -> LeaseLost:
     )
 
 
-def _holds_owners_writes(batch: Batch) -> bool:
-    return bool(
-        batch.consumed
-        or batch.rejected
-        or batch.poke
-        or batch.cancel_children
-        or any(new.claim for new in batch.starts)
-    )
-
-
 def _write_updates(connection: apsw.Connection, updates: Sequence[FlowUpdate], worker_id: int | None) -> None:
-    # Each update is the full state: of several for one flow the last one stands.
-    latest = {update.flow_key: update for update in updates}
+    rows = update_values(updates, worker_id)
     changed = write_rows(
         connection,
         """
@@ -133,40 +114,11 @@ def _write_updates(connection: apsw.Connection, updates: Sequence[FlowUpdate], w
         WHERE flow.flow_key = v.column1 AND +flow.owner = ?
         """,
         "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [_update_values(update, worker_id) for update in latest.values()],
+        rows,
         extra=(worker_id,),
     )
-    if changed != len(latest):
+    if changed != len(rows):
         raise lease_lost(worker_id)
-
-
-def _update_values(update: FlowUpdate, worker_id: int | None) -> tuple[object, ...]:
-    # A flow that has ended or is parked belongs to nobody and is never due, whatever pokes came.
-    settled = update.status not in (PENDING, WAITING)
-    if settled:
-        mode = "settled"
-    elif update.idle or update.release:
-        mode = "resting"
-    else:
-        mode = "running"
-    return (
-        update.flow_key,
-        update.status,
-        update.updated_at_ms,
-        update.result,
-        update.error,
-        update.reason,
-        None if settled or update.release else worker_id,
-        0 if settled else int(update.idle),
-        None if settled else update.due_at_ms,
-        update.seen_pokes,
-        mode,
-        update.crashes,
-        update.lost_claims,
-        update.cancel_event,
-        update.cancel_event_at_ms,
-        update.outcome_checksum,
-    )
 
 
 def _start(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import queue
 import random
 import threading
 import time
@@ -57,7 +56,7 @@ class SqliteFile:
         self._busy_timeout_s = busy_timeout_s
         self._lock = threading.Lock()
         self._writer: apsw.Connection | None = None
-        self._readers: queue.LifoQueue[apsw.Connection | None] = queue.LifoQueue()
+        self._readers = [_Reader() for _ in range(READERS)]
         self._entry = threading.Lock()
         self._watch_lock = threading.Lock()
         self._watcher: apsw.Connection | None = None
@@ -94,9 +93,6 @@ class SqliteFile:
         self._files = [] if self.path == MEMORY else [self.path + each for each in ("", "-wal", "-shm")]
         self._inodes = self._inodes_now()
         self._place = str(Path(self.path).parent)
-        self._readers = queue.LifoQueue()
-        for _ in range(READERS):
-            self._readers.put(None)
         self._writer, self._unusable = writer, ""
         _open_files.add(self)
 
@@ -114,15 +110,15 @@ class SqliteFile:
                 watcher, self._watcher = self._watcher, None
             with explained(self.path), ExitStack() as undo:
                 # Whoever waits for a reader sees then that the store is closed.
-                readers = list(undo.enter_context(self._no_readers()))
+                undo.enter_context(self._no_readers())
                 if self._guard:
                     undo.enter_context(self._guard.lock)
                     undo.enter_context(self._guard.let_go())
                 # The last connection of all processes writes the log back and removes it.
                 undo.callback(writer.close)
-                for reader in [watcher, *readers]:
-                    if reader is not None:
-                        reader.close()
+                for connection in [watcher, *(reader.give_up() for reader in self._readers)]:
+                    if connection is not None:
+                        connection.close()
 
     def write(self, act: Callable[[apsw.Connection], T]) -> T:
         """Run `act` in one write transaction; it is durable when this returns, and undone if it raises."""
@@ -156,16 +152,17 @@ class SqliteFile:
         if self.path == MEMORY:
             with self._lock, explained(self.path):
                 return act(self._usable_writer())
-        readers = self._readers
         with self._entry:
-            reader = readers.get()
-        try:
+            free = (reader for reader in self._readers if not reader.lock.locked())
+            reader = next(free, None) or random.choice(self._readers)  # noqa: S311 - all are busy
+        # Nothing but `with` on a lock is safe from a KeyboardInterrupt, which comes between any two calls:
+        # a reader that is taken from a queue and not given back would be waited for at close.
+        with reader.lock, explained(self.path):
             self._check_usable()
-            with explained(self.path):
-                reader = used = reader or self._connect(writing=False)
-                return self._patiently(lambda: act(used))
-        finally:
-            readers.put(reader)
+            if reader.connection is None:
+                reader.connection = self._connect(writing=False)
+            connection = reader.connection
+            return self._patiently(lambda: act(connection))
 
     def changes(self) -> int:
         """Return a number that differs once any connection of any process has committed."""
@@ -205,15 +202,12 @@ class SqliteFile:
         )
 
     @contextmanager
-    def _no_readers(self) -> Generator[list[apsw.Connection | None], None, None]:
-        """Wait until nobody reads, and let nobody begin; gives the reading connections."""
-        with self._entry:
-            readers = [self._readers.get() for _ in range(READERS)]
-            try:
-                yield readers
-            finally:
-                for reader in readers:
-                    self._readers.put(reader)
+    def _no_readers(self) -> Generator[None, None, None]:
+        """Wait until nobody reads, and let nobody begin."""
+        with self._entry, ExitStack() as all_of_them:
+            for reader in self._readers:
+                all_of_them.enter_context(reader.lock)
+            yield
 
     def _usable_writer(self) -> apsw.Connection:
         self._check_usable()
@@ -296,6 +290,21 @@ class SqliteFile:
         except OSError:
             return []
         return [(each.st_dev, each.st_ino) for each in found]
+
+
+class _Reader:
+    """A reading connection, made by the first who has its lock, and used by nobody else."""
+
+    __slots__ = ("connection", "lock")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.connection: apsw.Connection | None = None
+
+    def give_up(self) -> apsw.Connection | None:
+        """Return the connection and forget it."""
+        connection, self.connection = self.connection, None
+        return connection
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from persistasaurus._model import COMPLETE, STATUS_BY_CODE
 from persistasaurus._store._sqlite_read import SELECT_FLOW
 from persistasaurus._store._sqlite_rows import read_rows
 from persistasaurus._store.base import FlowFilter, FlowRow
+from persistasaurus._store.rules import after_prefix
 
 # More parts than this make the statement longer to prepare than all flows are to walk.
 _MOST_WALKS = 100
@@ -67,7 +68,7 @@ def _conditions(
         "flow_key < :before_key": before_key,
         "+parent_key = :parent_key": which.parent_key,
         "flow_id >= :prefix": which.id_prefix or None,
-        "flow_id < :after_prefix": _after(which.id_prefix or ""),
+        "flow_id < :after_prefix": after_prefix(which.id_prefix or ""),
         "+name_id IN (SELECT value FROM json_each(:names))": None
         if name_ids is None
         else json.dumps(name_ids),
@@ -95,13 +96,3 @@ def _name_ids(connection: apsw.Connection, names: Sequence[tuple[str, str]]) -> 
         (json.dumps(list(names)),),
     )
     return [row[0] for row in rows]
-
-
-def _after(prefix: str) -> str | None:
-    """Return the first text after all that begin with `prefix`, None where there is none."""
-    prefix = prefix.rstrip("\U0010ffff")
-    if not prefix:
-        return None
-    # Texts are compared by code points; surrogates are none.
-    following = 0xE000 if prefix[-1] == "\ud7ff" else ord(prefix[-1]) + 1
-    return prefix[:-1] + chr(following)

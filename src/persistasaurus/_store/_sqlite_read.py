@@ -104,13 +104,14 @@ def names(connection: apsw.Connection) -> dict[int, tuple[str, str]]:
     return {name_id: (class_name, method_name) for name_id, class_name, method_name in rows}
 
 
-def workers(connection: apsw.Connection) -> Sequence[WorkerRow]:
-    """Return the living workers, oldest first."""
+def workers(connection: apsw.Connection, steady_ms: int) -> Sequence[WorkerRow]:
+    """Return the living workers, oldest first, with whose lease is over."""
     rows = read_rows(
         connection,
         """
-        SELECT worker_id, incarnation, host, pid, process_started, lease_expires_at_ms, names FROM worker
+        SELECT worker_id, incarnation, host, pid, process_started, names, lease_expires_at_ms <= ? FROM worker
         ORDER BY worker_id
         """,
+        (steady_ms,),
     )
-    return [WorkerRow(*row) for row in rows]
+    return [WorkerRow(*row)._replace(expired=bool(row[-1])) for row in rows]

@@ -6,9 +6,11 @@ Times are milliseconds since 1970 by the clock that the store was given; JSON is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
+
+from persistasaurus._clock import Clock
 
 
 class StepRow(NamedTuple):
@@ -197,9 +199,10 @@ class WorkerRow(NamedTuple):
     host: str
     pid: int
     process_started: str
-    lease_expires_at_ms: int
     names: str
     """The names that it can drive, a JSON list."""
+    expired: bool = False
+    """Whether its lease was over when the store was asked, by the clock that the store judges leases by."""
 
 
 @dataclass(slots=True)
@@ -207,7 +210,8 @@ class Batch:
     """One group commit: everything in it becomes durable together, or nothing does.
 
     `worker_id` is checked first where the batch holds an owner's writes (`steps`, `updates`,
-    `consumed`, `rejected`, `poke`, `cancel_children`, claimed starts).
+    `consumed`, `rejected`, `poke`, `cancel_children`, claimed starts). After an OutcomeUnknownError the very
+    same batch is to be given again, unchanged and before any other, until its outcome is known.
     """
 
     worker_id: int | None = None
@@ -225,6 +229,8 @@ class Batch:
     signals: list[NewSignal] = field(default_factory=list[NewSignal])
     cancels: list[str] = field(default_factory=list[str])
     """Flow ids to cancel; one that is parked, or that never ran, ends at once."""
+    mark: int | None = None
+    """The store's own note, by which it knows a batch again whose outcome was not known."""
 
 
 class Committed(NamedTuple):
@@ -254,11 +260,31 @@ class Store(Protocol):
 
     Raises:
         StoreError: the database cannot be read or written; nothing of the call was applied.
+        OutcomeUnknownError: a connection was lost, and whether the call was applied is not known yet.
         LeaseLost: `worker_id` is not a living worker any more; nothing of the call was applied.
     """
 
-    def open(self) -> None:
-        """Open or create the database and migrate it under a lock."""
+    @property
+    def clock(self) -> Clock:
+        """The clock that due times and records go by."""
+        ...
+
+    @property
+    def one_machine(self) -> bool:
+        """Whether all who use the store are on this machine, so that another boot's workers are gone."""
+        ...
+
+    @property
+    def poll_s(self) -> float:
+        """How long to wait between two questions for `changes`; less where nobody tells of them."""
+        ...
+
+    def open(self, on_change: Callable[[], None] | None = None) -> None:
+        """Open or create the database and migrate it under a lock.
+
+        `on_change` is called from any thread when others may have committed: a hint, which may be wrong
+        and may never come.
+        """
         ...
 
     def close(self) -> None:
@@ -273,22 +299,25 @@ class Store(Protocol):
         """Apply a group commit durably: fenced by the worker, all or nothing."""
         ...
 
-    def register_worker(self, worker: WorkerRow) -> int:
-        """Record a living worker (its `worker_id` is ignored) and return its number, never reused."""
+    def register_worker(self, worker: WorkerRow, *, lease_ms: int) -> int:
+        """Record a living worker (its `worker_id` is ignored) and return its number, never reused.
+
+        Its lease lasts `lease_ms` from now, by the clock of the store.
+        """
         ...
 
-    def renew_lease(self, worker_id: int, lease_expires_at_ms: int, names: str) -> None:
-        """Extend a living worker's lease."""
+    def renew_lease(self, worker_id: int, *, lease_ms: int, names: str) -> None:
+        """Let a living worker's lease last `lease_ms` from now."""
         ...
 
     def workers(self) -> Sequence[WorkerRow]:
         """Return the living workers, oldest first."""
         ...
 
-    def take_over(self, worker_id: int, *, now_ms: int, expired_at_ms: int | None) -> int:
+    def take_over(self, worker_id: int, *, now_ms: int, only_expired: bool) -> int:
         """Mark a worker dead and release its flows, counting a crash for those that ran.
 
-        With `expired_at_ms` only if its lease ends at or before that; returns the flows released.
+        With `only_expired` only if its lease is over; returns the flows released.
         """
         ...
 
@@ -353,5 +382,5 @@ class Store(Protocol):
         ...
 
     def check(self) -> None:
-        """Raise StoreError where the database file was moved, deleted or replaced."""
+        """Raise StoreError where the database file was moved, deleted or replaced, or a schema dropped."""
         ...

@@ -39,6 +39,9 @@ class SqliteStore:
     `clock` gives the times that no caller hands in: those of cancels and of pokes without an update.
     """
 
+    one_machine = True
+    poll_s = 0.0
+
     def __init__(
         self,
         path: str | Path,
@@ -47,7 +50,7 @@ class SqliteStore:
         durability: Durability = "full",
         busy_timeout_s: float = 300.0,
     ) -> None:
-        self._clock = clock or SystemClock()
+        self.clock: Clock = clock or SystemClock()
         self._file = SqliteFile(path, durability=durability, busy_timeout_s=busy_timeout_s)
         self._interned: dict[tuple[str, str], int] = {}
 
@@ -58,10 +61,10 @@ class SqliteStore:
                 lambda db: _sqlite_commit.write_steps(db, batch.steps, batch.worker_id)
             )
             return _sqlite_commit.NOTHING
-        return self._file.write(lambda db: _sqlite_commit.apply(db, batch, now_ms=self._clock.now_ms()))
+        return self._file.write(lambda db: _sqlite_commit.apply(db, batch, now_ms=self.clock.now_ms()))
 
-    def open(self) -> None:
-        """Open or create the database and migrate it under a lock."""
+    def open(self, on_change: Callable[[], None] | None = None) -> None:
+        """Open or create the database and migrate it under a lock; nobody tells of changes."""
         self._file.open()
 
     def close(self) -> None:
@@ -76,20 +79,23 @@ class SqliteStore:
             self._interned[name] = self._file.write(lambda db: _intern(db, name))
         return self._interned[name]
 
-    def register_worker(self, worker: WorkerRow) -> int:
+    def register_worker(self, worker: WorkerRow, *, lease_ms: int) -> int:
         """Record a living worker in one transaction; the same incarnation again keeps its number."""
-        return self._file.write(lambda db: _sqlite_claim.register_worker(db, worker))
+        until_ms = self._steady_ms() + lease_ms
+        return self._file.write(lambda db: _sqlite_claim.register_worker(db, worker, until_ms))
 
-    def renew_lease(self, worker_id: int, lease_expires_at_ms: int, names: str) -> None:
+    def renew_lease(self, worker_id: int, *, lease_ms: int, names: str) -> None:
         """Extend a living worker's lease in one transaction."""
-        self._file.write(lambda db: _sqlite_claim.renew_lease(db, worker_id, lease_expires_at_ms, names))
+        until_ms = self._steady_ms() + lease_ms
+        self._file.write(lambda db: _sqlite_claim.renew_lease(db, worker_id, until_ms, names))
 
     def workers(self) -> Sequence[WorkerRow]:
         """Return the living workers, oldest first."""
-        return self._file.read(_sqlite_read.workers)
+        return self._file.read(lambda db: _sqlite_read.workers(db, self._steady_ms()))
 
-    def take_over(self, worker_id: int, *, now_ms: int, expired_at_ms: int | None) -> int:
+    def take_over(self, worker_id: int, *, now_ms: int, only_expired: bool) -> int:
         """Mark a worker dead and free its flows in one transaction."""
+        expired_at_ms = self._steady_ms() if only_expired else None
         return self._file.write(
             lambda db: _sqlite_claim.take_over(db, worker_id, now_ms=now_ms, expired_at_ms=expired_at_ms)
         )
@@ -177,6 +183,10 @@ class SqliteStore:
     def check(self) -> None:
         """Raise StoreError where the database file was moved, deleted or replaced."""
         self._file.check()
+
+    def _steady_ms(self) -> int:
+        """Return the time that leases go by: all who use a file share this machine's steady clock."""
+        return int(self.clock.steady() * 1000)
 
     def _read_flows(self, what: str, act: Callable[[apsw.Connection], T]) -> T:
         def guarded(db: apsw.Connection) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -15,13 +16,16 @@ if TYPE_CHECKING:
     from persistasaurus._store.base import Store
 
 _SQLITE = "sqlite://"
+_POSTGRES = ("postgresql://", "postgres://")
 
 
-def make_store(url: str | os.PathLike[str], *, durability: Durability, clock: Clock) -> Store:
+def make_store(
+    url: str | os.PathLike[str], *, durability: Durability, clock: Clock, schema: str | None = None
+) -> Store:
     """Return the store of an address, not opened yet.
 
     A path, "sqlite:///relative.db", "sqlite:////absolute.db", ":memory:" or "sqlite://" (in memory). In a
-    URL `%3F` stands for a question mark, as everywhere.
+    URL `%3F` stands for a question mark, as everywhere. "postgresql://..." with an optional "?schema=".
 
     Raises:
         UsageError: no store has such an address.
@@ -37,14 +41,38 @@ def make_store(url: str | os.PathLike[str], *, durability: Durability, clock: Cl
         )
     if not text or "\0" in text:
         raise UsageError('The database address is empty or holds a NUL. Give a path such as "flows.db".')
+    if text.startswith(_POSTGRES):
+        return _postgres(text, durability=durability, clock=clock, schema=schema)
+    if schema is not None:
+        raise UsageError(
+            f"schema={schema!r:.60} is for PostgreSQL, and {text!r:.60} is a SQLite file. Leave it out."
+        )
     if text.startswith(_SQLITE):
         return SqliteStore(_path_of(text), clock=clock, durability=durability)
     scheme, separator, _ = text.partition("://")
     if separator or scheme.startswith("sqlite:"):
         raise UsageError(
-            f"There is no store for the address {text!r:.60}. Give a path, or sqlite:///flows.db."
+            f"There is no store for the address {shown(text)!r:.60}. Give a path, sqlite:///flows.db, or "
+            "postgresql://user@host/database."
         )
     return SqliteStore(text, clock=clock, durability=durability)
+
+
+def shown(url: str) -> str:
+    """Return an address as a message may show it: without the password of a URL."""
+    return re.sub(r"(?<=://)([^/@?#]*?):[^/?#]*@", r"\1:***@", re.sub(r"(?i)(password=)[^&]*", r"\1***", url))
+
+
+def _postgres(url: str, *, durability: Durability, clock: Clock, schema: str | None) -> Store:
+    try:
+        # Only here: the extra is not there for everybody.
+        from persistasaurus._store.postgres import PostgresStore  # noqa: PLC0415
+    except ImportError as error:
+        raise UsageError(
+            f"A PostgreSQL database needs the driver psycopg, which cannot be imported ({error}). Run: "
+            "pip install 'persistasaurus[postgres]'"
+        ) from error
+    return PostgresStore(url, schema=schema, clock=clock, durability=durability)
 
 
 def _path_of(url: str) -> str:

@@ -1,0 +1,78 @@
+"""Statements on one connection, and the arrays by which many rows go into one.
+
+Each statement is native PostgreSQL: `$1` stands for the first value, `{schema}` for the store's schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import psycopg
+
+
+class Session:
+    """A connection that somebody uses right now."""
+
+    __slots__ = ("connection", "schema")
+
+    def __init__(self, connection: psycopg.Connection[Any], schema: str) -> None:
+        self.connection = connection
+        self.schema = schema
+
+    def send(self, sql: str, values: Sequence[Any] = ()) -> psycopg.Cursor[Any]:
+        """Execute a statement; in a transaction its rows are there once that has ended, or is asked."""
+        return self.connection.execute(_text(sql, self.schema), values)
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Return all rows of a query."""
+        return self.send(sql, values).fetchall()
+
+    def script(self, sql: str) -> None:
+        """Execute several statements that have no values."""
+        self.connection.execute(_text(sql, self.schema))
+
+    @contextmanager
+    def transaction(self, begin: str = "BEGIN") -> Generator[None, None, None]:
+        """Send what is executed inside as one transaction, in one round trip where nobody asks for rows.
+
+        What must not be committed has to be undone by a statement, with `{schema}.ensure`.
+        """
+        failure: BaseException | None = None
+        try:
+            with self.connection.pipeline():
+                try:
+                    self.send(begin)
+                    yield
+                    self.send("COMMIT")
+                except BaseException as error:  # noqa: BLE001 - raised below: the pipeline would log a warning
+                    failure = error
+        except psycopg.Error as error:
+            failure = failure or error
+        if failure is not None:
+            raise failure
+
+
+SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+"""For reads that must agree with each other."""
+
+
+def numbers(values: Iterable[int | None]) -> str:
+    """Return whole numbers as an array's text."""
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
+
+
+def texts(values: Iterable[str | None]) -> str:
+    """Return texts as an array's text."""
+    return "{" + ",".join(["NULL" if value is None else _quoted(value) for value in values]) + "}"
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+@lru_cache(maxsize=512)
+def _text(sql: str, schema: str) -> bytes:
+    return sql.replace("{schema}", f'"{schema}"').encode()
