@@ -15,9 +15,9 @@ import stories
 from flows import KINDS, RESUMED, SIGNALS, news
 from reporting import begin, report, serial
 
-from persistasaurus import FlowHandle, Persistasaurus
+from persistasaurus import FlowHandle, Persistasaurus, StoreError
 from persistasaurus._engine import attempts, steps
-from persistasaurus.testing import CrashAt
+from persistasaurus.testing import CrashAt, PowerLoss
 
 Plan = dict[str, list[Any]]
 """Flow id -> kind, milliseconds of its steps, how many messages it was sent for certain."""
@@ -37,9 +37,9 @@ def mark() -> None:
     report("mark")
 
 
-def soak(db: str, plan: Plan, crash: list[Any] | None = None, lease: float = 10) -> None:
+def soak(db: str, plan: Plan, **faults: Any) -> None:
     """Start every flow again, send what they wait for, and tell what came out."""
-    app = _app(db, crash, lease)
+    app = _app(db, **faults)
     with app:
         threading.Thread(target=_send_all, args=(app, plan), daemon=True).start()
         for flow_id, (kind, ms, _) in _shuffled(plan):
@@ -54,6 +54,8 @@ def soak(db: str, plan: Plan, crash: list[Any] | None = None, lease: float = 10)
 def _tell(flow_id: str, handle: FlowHandle[Any]) -> None:
     try:
         report("result", flow=flow_id, value=handle.result(timeout=50))
+    except StoreError as error:
+        report("trouble", flow=flow_id, error=str(error))
     except Exception as error:
         report("result", flow=flow_id, error=[type(error).__name__, str(error)])
 
@@ -68,7 +70,7 @@ def _look(app: Persistasaurus, plan: Plan) -> None:
             _tell(record.flow_id, handle)
 
 
-def async_soak(db: str, plan: Plan, crash: list[Any] | None = None, lease: float = 10) -> None:
+def async_soak(db: str, plan: Plan, **faults: Any) -> None:
     """The same in the other colour, on the caller's own loop."""
 
     async def one(app: Persistasaurus, flow_id: str, kind: str, ms: int) -> None:
@@ -76,11 +78,13 @@ def async_soak(db: str, plan: Plan, crash: list[Any] | None = None, lease: float
         report("started", flow=flow_id)
         try:
             report("result", flow=flow_id, value=await handle.result_async(timeout=50))
+        except StoreError as error:
+            report("trouble", flow=flow_id, error=str(error))
         except Exception as error:
             report("result", flow=flow_id, error=[type(error).__name__, str(error)])
 
     async def main() -> None:
-        async with _app(db, crash, lease) as app:
+        async with _app(db, **faults) as app:
             sending = asyncio.to_thread(_send_all, app, plan)
             await asyncio.gather(sending, *(one(app, i, k, ms) for i, (k, ms, _) in _shuffled(plan)))
         report("finished")
@@ -94,10 +98,15 @@ def forgetful_soak(**arguments: Any) -> None:
     soak(**arguments)
 
 
-def _app(db: str, crash: list[Any] | None, lease: float) -> Persistasaurus:
+def _app(
+    db: str, crash: list[Any] | None = None, power: list[int] | None = None, lease: float = 10
+) -> Persistasaurus:
+    """Return an app that dies at a crash point, or whose power goes: by a seed, at the n-th write."""
     app = Persistasaurus(db, crash_limit=10_000, drain=1, lease=lease)
     if crash is not None:
         CrashAt(*crash).arm(app)
+    if power is not None:
+        PowerLoss(power[0], at=power[1]).arm(app)
     return app
 
 

@@ -51,6 +51,8 @@ class SqliteFile:
 
     def __init__(self, path: str | Path, *, durability: Durability, busy_timeout_s: float) -> None:
         self.path = str(path)
+        self.vfs: str | None = None
+        """What stands between SQLite and the disk, by name: the testing kit puts one there that loses power."""
         self._given_path = path
         self._durability: Durability = durability
         self._busy_timeout_s = busy_timeout_s
@@ -246,7 +248,9 @@ class SqliteFile:
             writer.execute("COMMIT")
 
     def _connect(self, *, writing: bool) -> apsw.Connection:
-        return self._patiently(lambda: connect(self.path, durability=self._durability, writing=writing))
+        return self._patiently(
+            lambda: connect(self.path, durability=self._durability, writing=writing, vfs=self.vfs)
+        )
 
     def _acknowledge(self, writer: apsw.Connection) -> None:
         self._commits += 1
