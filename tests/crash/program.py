@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import faulthandler
 import logging
 import random
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import stories
 from flows import KINDS, RESUMED, SIGNALS, news
 from reporting import begin, report, serial
 
-from persistasaurus import FlowHandle, Persistasaurus, StoreError
+from persistasaurus import FlowHandle, FlowNotFound, Persistasaurus, StoreError
 from persistasaurus._engine import attempts, steps
 from persistasaurus.testing import CrashAt, PowerLoss
+
+PR_SET_PTRACER, PR_SET_PTRACER_ANY = 0x59616D61, ctypes.c_ulong(-1)
 
 Plan = dict[str, list[Any]]
 """Flow id -> kind, milliseconds of its steps, how many messages it was sent for certain."""
@@ -25,16 +32,26 @@ Plan = dict[str, list[Any]]
 
 def run(serial: int, entry: str, arguments: dict[str, Any]) -> None:
     begin(serial)
+    if arguments.pop("traced", False):
+        until_traced()
     faulthandler.register(signal.SIGUSR1)
     logging.getLogger("persistasaurus.flow").setLevel(logging.ERROR)  # some are meant to fail
-    entries = {"mark": mark, "soak": soak, "async_soak": async_soak, "forgetful_soak": forgetful_soak}
-    chosen = entries.get(entry) or getattr(stories, entry)
+    chosen = globals().get(entry) or getattr(stories, entry)
     chosen(**arguments)
 
 
 def mark() -> None:
     """Show that all reports of the processes before this one have come."""
     report("mark")
+
+
+def until_traced() -> None:
+    """Wait until strace has taken hold of this process, which still has one thread."""
+    ctypes.CDLL(None).prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0)
+    report("ready")
+    while "TracerPid:\t0\n" in Path("/proc/self/status").read_text("utf-8"):
+        time.sleep(0.001)
+    time.sleep(0.005)  # it has taken hold, and counts calls from the next stop on
 
 
 def soak(db: str, plan: Plan, **faults: Any) -> None:
@@ -51,10 +68,12 @@ def soak(db: str, plan: Plan, **faults: Any) -> None:
     report("finished")
 
 
-def _tell(flow_id: str, handle: FlowHandle[Any]) -> None:
+def _tell(flow_id: str, handle: FlowHandle[Any], *, stubborn: bool = False) -> None:
     try:
         report("result", flow=flow_id, value=handle.result(timeout=50))
     except StoreError as error:
+        if stubborn:
+            raise
         report("trouble", flow=flow_id, error=str(error))
     except Exception as error:
         report("result", flow=flow_id, error=[type(error).__name__, str(error)])
@@ -98,6 +117,50 @@ def forgetful_soak(**arguments: Any) -> None:
     soak(**arguments)
 
 
+def stubborn_soak(db: str, plan: Plan) -> None:
+    """The same on a disk that reports errors: what was refused is asked for again, until it is there."""
+    app = _app(db)
+    _again_until_done(app.__enter__)
+    try:
+        for flow_id, (kind, ms, _) in _shuffled(plan):
+            _start_stubbornly(app, flow_id, kind, ms)
+        _send_all(app, plan)
+        for flow_id in plan:
+            _again_until_done(lambda flow_id=flow_id: _tell(flow_id, app.handle(flow_id), stubborn=True))
+    finally:
+        with suppress(StoreError):
+            app.__exit__(None, None, None)
+    report("finished")
+
+
+def _start_stubbornly(app: Persistasaurus, flow_id: str, kind: str, ms: int) -> None:
+    def start() -> None:
+        try:
+            app.start(KINDS[kind].options(flow_id=flow_id), ms)
+        except StoreError:
+            with suppress(StoreError):
+                try:
+                    report("refused", flow=flow_id, found=str(app.handle(flow_id).status()))
+                except FlowNotFound:
+                    report("refused", flow=flow_id, found=None)
+            raise
+        report("started", flow=flow_id)
+
+    _again_until_done(start)
+
+
+def _again_until_done(act: Callable[[], object]) -> None:
+    for _ in range(200):
+        try:
+            act()
+        except StoreError as error:
+            report("trouble", error=str(error))
+            time.sleep(0.001)
+        else:
+            return
+    raise AssertionError("200 errors in a row")
+
+
 def _app(
     db: str, crash: list[Any] | None = None, power: list[int] | None = None, lease: float = 10
 ) -> Persistasaurus:
@@ -125,8 +188,6 @@ def _send_all(app: Persistasaurus, plan: Plan) -> None:
         for number in range(sent, wanted):
             value = f"{flow_id}#{serial()}.{number}"
             report("sending", flow=flow_id, value=value)
-            if kind in RESUMED:
-                handle.resume(RESUMED[kind], value)
-            else:
-                handle.send(news, value)
+            send = partial(handle.resume, RESUMED[kind]) if kind in RESUMED else partial(handle.send, news)
+            _again_until_done(partial(send, value))
             report("sent", flow=flow_id, value=value)

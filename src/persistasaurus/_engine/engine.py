@@ -32,6 +32,7 @@ from persistasaurus._events import Happening, Observer
 from persistasaurus._store.base import Store
 from persistasaurus.errors import (
     AppNotRunningError,
+    DamagedRecordError,
     StoreError,
 )
 
@@ -287,11 +288,19 @@ class Engine:
         if self.facts.observed:
             self.facts.tell(Happening.WAIT_STARTED, run, operation, count=operation.delay_ms or 0)
 
-    def read_mail(self, run: Run) -> None:
-        """Look for signals now."""
-        mail = self.store.mailbox(run.key)
+    def read_mail(self, run: Run) -> bool:
+        """Look for signals now; false where the store fails, and the worker looks for them soon."""
+        try:
+            mail = self.store.mailbox(run.key)
+        except DamagedRecordError:
+            raise
+        except StoreError as error:
+            log.warning("signals cannot be read, trying again: %s", error, extra={"flow_id": run.flow_id})
+            self.worker.poke(run.key)
+            return False
         if mail is not None:
             run.read_mail(mail)
+        return True
 
 
 def _tell_safely(report: Progress) -> None:

@@ -52,7 +52,7 @@ class SqliteFile:
     def __init__(self, path: str | Path, *, durability: Durability, busy_timeout_s: float) -> None:
         self.path = str(path)
         self.vfs: str | None = None
-        """What stands between SQLite and the disk, by name: the testing kit puts one there that loses power."""
+        """What stands between SQLite and the disk: the testing kit names one that loses power."""
         self._given_path = path
         self._durability: Durability = durability
         self._busy_timeout_s = busy_timeout_s

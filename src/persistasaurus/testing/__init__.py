@@ -1,4 +1,4 @@
-"""For tests of code that uses Persistasaurus: time that a test moves, crashes and power losses, an app in memory.
+"""For tests of code that uses Persistasaurus: time that a test moves, crashes, power losses, apps in memory.
 
 The pytest plugin gives the fixtures `app`, an entered app in memory, and `clock`, the clock it goes by.
 """

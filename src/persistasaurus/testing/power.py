@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import apsw
 
@@ -19,6 +19,7 @@ from persistasaurus.testing.crash import EXIT_STATUS
 
 if TYPE_CHECKING:
     from persistasaurus._app import Persistasaurus
+    from persistasaurus._store.base import Store
 
 SECTOR = 512
 """Bytes that a disk writes whole or not at all."""
@@ -85,10 +86,9 @@ class PowerLoss:
         self._disk = _Disk(path)
         self._vfs = vfs = _Vfs(f"power-loss-{id(self):x}", self)
 
-        def new_store() -> SqliteStore:
+        def new_store() -> Store:
             store = plain()
-            assert isinstance(store, SqliteStore)
-            store._file.vfs = vfs.name
+            cast("SqliteStore", store)._file.vfs = vfs.name
             return store
 
         setattr(app, "_new_store", new_store)  # noqa: B010 - one instance only
@@ -135,10 +135,11 @@ def _path_of(store: object) -> str:
 
 @dataclass(slots=True)
 class _File:
-    """What a file holds for certain, and what was written since: (offset, bytes), or (size, None) for a cut."""
+    """What a file holds for certain, and what was written since."""
 
     synced: bytearray
     waiting: list[tuple[int, bytes | None]] = field(default_factory=list[tuple[int, bytes | None]])
+    """Bytes at an offset; None cuts the file there."""
     named: bool = False
     """Whether its name in the directory is synced."""
     former: bytes | None = None
