@@ -6,12 +6,15 @@ import asyncio
 import ctypes
 import faulthandler
 import logging
+import os
 import random
+import resource
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ import stories
 from flows import KINDS, RESUMED, SIGNALS, news
 from reporting import begin, report, serial
 
-from persistasaurus import FlowHandle, FlowNotFound, Persistasaurus, StoreError
+from persistasaurus import AppNotRunningError, FlowHandle, FlowNotFound, Persistasaurus, StoreError
 from persistasaurus._engine import attempts, steps
 from persistasaurus.testing import CrashAt, PowerLoss
 
@@ -58,6 +61,7 @@ def soak(db: str, plan: Plan, **faults: Any) -> None:
     """Start every flow again, send what they wait for, and tell what came out."""
     app = _app(db, **faults)
     with app:
+        _report_worker(app)
         threading.Thread(target=_send_all, args=(app, plan), daemon=True).start()
         for flow_id, (kind, ms, _) in _shuffled(plan):
             app.start(KINDS[kind].options(flow_id=flow_id), ms)
@@ -66,6 +70,11 @@ def soak(db: str, plan: Plan, **faults: Any) -> None:
             _tell(flow_id, app.handle(flow_id))
         _look(app, plan)
     report("finished")
+
+
+def _report_worker(app: Persistasaurus) -> None:
+    engine = app._engine
+    report("entered", worker=engine.worker_id if engine is not None else None)
 
 
 def _tell(flow_id: str, handle: FlowHandle[Any], *, stubborn: bool = False) -> None:
@@ -104,6 +113,7 @@ def async_soak(db: str, plan: Plan, **faults: Any) -> None:
 
     async def main() -> None:
         async with _app(db, **faults) as app:
+            _report_worker(app)
             sending = asyncio.to_thread(_send_all, app, plan)
             await asyncio.gather(sending, *(one(app, i, k, ms) for i, (k, ms, _) in _shuffled(plan)))
         report("finished")
@@ -131,6 +141,97 @@ def stubborn_soak(db: str, plan: Plan) -> None:
         with suppress(StoreError):
             app.__exit__(None, None, None)
     report("finished")
+
+
+def polite_soak(db: str, plan: Plan, *, forks: int = 0) -> None:
+    """The same, and it leaves in good order at SIGTERM; with `forks` it forks children while flows run."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    app = _app(db)
+    with app:
+        _report_worker(app)
+        for flow_id, (kind, ms, _) in _shuffled(plan):
+            app.start(KINDS[kind].options(flow_id=flow_id), ms)
+            report("started", flow=flow_id)
+        for _ in range(forks):
+            _fork_and_use(app, next(iter(plan)))
+        _send_all(app, plan)
+        for flow_id in plan:
+            _tell(flow_id, app.handle(flow_id))
+    report("finished")
+
+
+def _fork_and_use(app: Persistasaurus, flow_id: str) -> None:
+    pid = os.fork()
+    if pid:
+        assert os.waitpid(pid, 0)[1] == 0
+        return
+    try:
+        app.handle(flow_id).status()
+    except AppNotRunningError:
+        app.__exit__(None, None, None)
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def full_disk_soak(db: str, plan: Plan, how: str, times: int) -> None:
+    """The stubborn one, while its disk is full for a moment again and again."""
+    threading.Thread(target=_fill, args=(db, FILLED[how], times), daemon=True).start()
+    stubborn_soak(db, plan)
+
+
+def _fill(db: str, full: Callable[[Path], AbstractContextManager[None]], times: int) -> None:
+    while not Path(f"{db}-wal").exists():
+        time.sleep(0.001)
+    for _ in range(times):
+        time.sleep(random.uniform(0.0, 0.05))
+        with full(Path(db)):
+            report("full")
+            time.sleep(random.uniform(0.02, 0.1))
+        report("freed")
+
+
+@contextmanager
+def _small_files(db: Path) -> Generator[None]:
+    most = Path(f"{db}-wal").stat().st_size + random.randrange(20_000)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+@contextmanager
+def _few_pages(db: Path) -> Generator[None]:
+    """By SQLite's own quota, as far as the app is there already."""
+    engine = next((app._engine for app in _apps if app._engine is not None), None)
+    writer = getattr(getattr(engine, "store", None), "_file", None)
+    if writer is None:
+        yield
+        return
+    with writer._lock:
+        most = writer._writer.pragma("max_page_count")
+        writer._writer.pragma("max_page_count", writer._writer.pragma("page_count"))
+    yield
+    with writer._lock:
+        writer._writer.pragma("max_page_count", most)
+
+
+@contextmanager
+def _no_space(db: Path) -> Generator[None]:
+    """Fill the small file system that it is on; a large one is left alone."""
+    ballast = db.with_name("ballast")
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        for _ in range(4_000):
+            file.write(bytes(1024))
+    yield
+    ballast.unlink()
+
+
+FILLED: dict[str, Callable[[Path], AbstractContextManager[None]]] = {
+    "file size": _small_files,
+    "pages": _few_pages,
+    "file system": _no_space,
+}
+_apps: list[Persistasaurus] = []
 
 
 def _start_stubbornly(app: Persistasaurus, flow_id: str, kind: str, ms: int) -> None:
@@ -166,6 +267,7 @@ def _app(
 ) -> Persistasaurus:
     """Return an app that dies at a crash point, or whose power goes: by a seed, at the n-th write."""
     app = Persistasaurus(db, crash_limit=10_000, drain=1, lease=lease)
+    _apps.append(app)
     if crash is not None:
         CrashAt(*crash).arm(app)
     if power is not None:

@@ -286,9 +286,8 @@ def on_wait_due(engine: Engine, run: Run, operation: Operation) -> None:
             start_attempt(engine, run, operation)
         return
     if not engine.read_mail(run):
-        engine.timers.arm(
-            operation.due_at_ms or 0, run, operation
-        )  # whether it was sent in time is not known
+        # Nobody knows whether it was sent in time: look again soon.
+        engine.timers.arm(operation.due_at_ms or 0, run, operation)
         return
     if operation.commits or operation.parameters is not None:
         return

@@ -32,15 +32,18 @@ Trial = Callable[[Zygote, Path, int], Outcome]
 class Story:
     """Flows on one file, whose processes come to harm, and what is known of them."""
 
-    def __init__(self, zygote: Zygote, db: Path, rng: random.Random, *, flows: int) -> None:
+    def __init__(
+        self, zygote: Zygote, db: Path, rng: random.Random, *, flows: int, kinds: list[str] | None = None
+    ) -> None:
         self.zygote = zygote
         self.db = db
         self.rng = rng
         zygote.fresh()
-        kinds = rng.sample(KINDS, k=min(flows, len(KINDS))) * (flows // len(KINDS) + 1)
+        some = kinds or KINDS
+        drawn = rng.sample(some, k=min(flows, len(some))) * (flows // len(some) + 1)
         self.plan = {
             f"{kind}-{number}": [kind, rng.choice([0, 0, 1, 5]), 0]
-            for number, kind in enumerate(kinds[:flows])
+            for number, kind in enumerate(drawn[:flows])
         }
         self._final: dict[tuple[str, int], str] = {}
         self.violations: list[str] = []
