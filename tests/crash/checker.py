@@ -72,6 +72,8 @@ def check(reports: Sequence[Report], recorded: Recorded, *, ended: bool = True) 
 
     With `ended` every flow must have come to its end and every process must have left in good order.
     """
+    # When it happened, by the one clock of all processes: one that is stopped may write its report late.
+    reports = sorted(reports, key=lambda report: report.get("at", 0.0))
     found = [
         *_effects(reports),
         *_nothing_runs_after_its_record(reports),

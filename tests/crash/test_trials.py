@@ -8,6 +8,7 @@ import pytest
 
 from tests.crash.processes import Zygote
 from tests.crash.trials.clock import moved_clock
+from tests.crash.trials.mail import letters
 from tests.crash.trials.processes import asked_to_leave, full_disk, lock_storm
 
 pytestmark = pytest.mark.crash
@@ -37,3 +38,11 @@ def test_no_delay_is_cut_short_or_lost_however_the_clock_moves(
 def test_a_disk_that_is_full_for_a_while_loses_nothing(zygote: Zygote, tmp_path: Path, seed: int) -> None:
     """24 times in all, by a limit of the file's size, of SQLite's pages, and by a small file system."""
     full_disk(zygote, tmp_path, seed)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_of_ten_thousand_letters_is_taken_once_or_pending(
+    zygote: Zygote, tmp_path: Path, seed: int
+) -> None:
+    """Five rounds of 2,000: eight senders, before the start and after, a restart, timeouts, a cancel."""
+    letters(zygote, tmp_path, seed)

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import apsw
 
+from tests.crash.checker import Recorded, check, explained
 from tests.crash.processes import Zygote
 from tests.crash.trials.story import Outcome, Story
 
 STORM = 8
+RACERS = 200
 # No signals and no retries by hand: eight processes would each send and retry their own.
 UNTOUCHED = [
     "sequence",
@@ -48,6 +50,29 @@ def lock_storm(zygote: Zygote, folder: Path, seed: int, *, held_s: float = 1.0) 
     return Outcome(1, story.end(seed))
 
 
+def started_twice(zygote: Zygote, folder: Path, seed: int) -> Outcome:
+    """200 starts of one id by two processes at once are one flow instance; another input is a conflict."""
+    zygote.fresh()
+    db, go = str(folder / f"race-{seed}.db"), folder / f"go-{seed}"
+    racers = [zygote.start("racers", db=db, count=RACERS // 2, ms=1, go=str(go)) for _ in range(2)]
+    for racer in racers:
+        zygote.wait_for(what="ready", serial=racer.serial)
+    go.touch()
+    assert [racer.wait() for racer in racers] == [0, 0]
+    assert zygote.start("racers", db=db, count=RACERS // 2, ms=2, go=str(go)).wait() == 0
+    reports = zygote.settle()
+    results = zygote.those(what="result")
+    assert len(results) == RACERS
+    assert len({str(report["value"]) for report in results}) == 1, f"seed {seed}: {results}"
+    assert len(zygote.those(what="effect")) == len(results[0]["value"])
+    assert len(zygote.those(what="conflict")) == RACERS // 2
+    recorded = Recorded(db)
+    assert [row["flow_id"] for row in recorded.flows] == ["one", "one/1"]
+    violations = check(reports, recorded)
+    assert not violations, f"seed {seed}: " + explained(violations, reports)
+    return Outcome(RACERS, 1)
+
+
 def asked_to_leave(zygote: Zygote, folder: Path, seed: int) -> Outcome:
     """Five processes that get SIGTERM, or SIGINT once or twice: they end, and nothing is lost."""
     rng = random.Random(seed)
@@ -78,7 +103,8 @@ def full_disk(zygote: Zygote, folder: Path, seed: int) -> Outcome:
         reports = story.look()
         found = [r for r in reports if r["what"] == "refused" and r["found"] is not None]
         assert not found, f"seed {seed}: refused, and yet there: {found}"
-        return Outcome(FULL, story.end(seed))
+        full = [report for report in reports if report["what"] == "full"]
+        return Outcome(len(full), story.end(seed))
 
 
 @contextmanager
