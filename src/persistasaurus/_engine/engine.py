@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from persistasaurus._codec import load_pydantic
 from persistasaurus._engine.async_run import AsyncRun
 from persistasaurus._engine.commit import Committer
 from persistasaurus._engine.delays import TimerQueue
@@ -102,6 +103,8 @@ class Engine:
         self.host = host.loop
         self._host_thread = host.thread_id
         self.owns_host = host.is_own
+        if self.settings.worker:
+            load_pydantic()
         self.timer_name_id = self.names.intern(("", "timer"))
         self.sleep_name_id = self.names.intern(("", "sleep"))
         self.committer.start()
