@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +16,17 @@ from tests.crash.soak import printed
 def forks() -> Iterator[Zygote]:
     with Zygote() as zygote:
         yield zygote
+
+
+@pytest.fixture(scope="session")
+def _strace() -> None:
+    """A machine without it is told so; on CI it is a failure, so that these tests never go missing unseen."""
+    if shutil.which("strace"):
+        return
+    told = "strace was not found: calls of the operating system that fail are not tested. Install it."
+    if os.environ.get("CI") == "true":
+        pytest.fail(told)
+    pytest.skip(told)
 
 
 @pytest.fixture

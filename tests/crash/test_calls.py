@@ -9,7 +9,7 @@ import pytest
 from tests.crash.processes import Zygote
 from tests.crash.trials.calls import failing_calls, killed_at_a_call
 
-pytestmark = pytest.mark.crash
+pytestmark = [pytest.mark.crash, pytest.mark.usefixtures("_strace")]
 
 # The first call that fails, and how many later the next ones: making the file takes some 60 writes in a row.
 FAILING = {"fdatasync": (range(1, 11), 10), "pwrite64": (range(1, 97, 6), 97)}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import threading
 from pathlib import Path
 
 import pytest
 
+from persistasaurus import Persistasaurus, flow, sleep, step
 from tests.crash.processes import Zygote
 from tests.crash.trials.clock import moved_clock
 from tests.crash.trials.mail import letters
@@ -46,3 +50,39 @@ def test_each_of_ten_thousand_letters_is_taken_once_or_pending(
 ) -> None:
     """Five rounds of 2,000: eight senders, before the start and after, a restart, timeouts, a cancel."""
     letters(zygote, tmp_path, seed)
+
+
+@step
+def add(number: int) -> int:
+    return number + 1
+
+
+@flow
+async def adds(number: int) -> int:
+    return sum(await asyncio.gather(*(add.submit(n) for n in range(number))))
+
+
+def _open() -> tuple[int, int]:
+    gc.collect()
+    return len(threading.enumerate()), len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_threads_and_file_descriptors_return_when_an_app_is_left(tmp_path: Path) -> None:
+    """Twenty times, with flows that ended and one that waits."""
+
+    def live(number: int) -> None:
+        with Persistasaurus(tmp_path / "flows.db") as app:
+            assert app.run(adds.options(flow_id=f"{number}"), 5) == 15
+            app.start(long_wait.options(flow_id="waits"))
+
+    live(0)
+    before = _open()
+    for number in range(1, 21):
+        live(number)
+
+    assert _open() == before
+
+
+@flow
+def long_wait() -> None:
+    sleep(3600)
