@@ -3,7 +3,7 @@
 #
 #   make test PROCESSES=8     test processes side by side (2)
 #   make test COVERAGE=1      with branch coverage
-#   make soak MINUTES=120     crash tests for that long (30)
+#   make soak MINUTES=120     faults injected for that long (30), and a table
 #   make api PORT=8000        the sign-up demo over HTTP
 #   make mutants          shows that the tests go red without the guards
 #   make demo PYTHON=python3.13
@@ -51,7 +51,7 @@ bench: .venv/installed
 
 # One test may run for as long as the soak does, so there is no time limit for each.
 soak: mutants
-	PERSISTASAURUS_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest -n $(PROCESSES) --timeout=0 tests/crash
+	PERSISTASAURUS_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest --timeout=0 tests/crash/test_soak.py
 
 # Takes each guard away from a copy of the source: tests must go red.
 mutants: .venv/tools

@@ -53,6 +53,11 @@ def value_codec(annotation: Any) -> ValueCodec:
         return ValueCodec(annotation)
 
 
+def load_pydantic() -> None:
+    """Import it now: Ctrl-C in the middle of an import breaks it for every thread that waits for it."""
+    import persistasaurus._adapter  # noqa: F401, PLC0415 (as in prepare)
+
+
 def object_codec(
     name: str, fields: Mapping[str, Any], *, optional: AbstractSet[str], what: str
 ) -> ValueCodec:

@@ -1,4 +1,18 @@
-"""The history checker: holds what was seen outside of the killed processes against what the database says."""
+"""The history checker: holds what was seen outside of the killed processes against what the database says.
+
+What it asserts, each in a function of its own:
+
+1.  every acknowledged start and result is in the log, with an equal value;
+2.  no effect begins after the recorded completion of its step, or the end of its flow;
+3.  an attempt of a step begins at most once, attempts rise, and the idempotency key stays;
+4.  a step has one recorded value, which an effect gave and every replay saw;
+5.  what is final never changes (`changed`, between two looks);
+6.  what a flow is shown is a prefix of what it is shown in every later life;
+7.  every worker has a number above those of all before it;
+8.  each acknowledged signal is consumed once and in the order sent, or is pending;
+9.  nothing is woken before it is due;
+10. once the faults stop, every flow ends, and no row is left that belongs to nothing.
+"""
 
 from __future__ import annotations
 
@@ -58,12 +72,17 @@ def check(reports: Sequence[Report], recorded: Recorded, *, ended: bool = True) 
 
     With `ended` every flow must have come to its end and every process must have left in good order.
     """
+    # When it happened, by the one clock of all processes: one that is stopped may write its report late.
+    reports = sorted(reports, key=lambda report: report.get("at", 0.0))
     found = [
         *_effects(reports),
         *_nothing_runs_after_its_record(reports),
         *_values(reports, recorded),
         *_acknowledged(reports, recorded),
+        *_prefixes(reports),
+        *_epochs(reports),
         *_sent(reports, recorded),
+        *_too_early(reports, recorded),
         *_orphans(recorded),
         *_events(recorded),
     ]
@@ -128,6 +147,38 @@ def _values(reports: Sequence[Report], recorded: Recorded) -> Violations:
             yield f"{place}: the flow saw {report['value']!r}, which no effect gave"
 
 
+def _prefixes(reports: Sequence[Report]) -> Violations:
+    """What a flow was shown in one life, it is shown first in every other."""
+    lives: dict[tuple[str, int], list[list[str]]] = defaultdict(lambda: [[]])
+    for report in reports:
+        if report["what"] == "saw":
+            shown = lives[report["flow"], report["serial"]]
+            if report["value"] in shown[-1]:
+                shown.append([])  # the same process has let go of it and replays it
+            shown[-1].append(report["value"])
+    longest: dict[str, list[str]] = {}
+    for (flow_id, _), shown in lives.items():
+        for values in shown:
+            known = longest.setdefault(flow_id, values)
+            shorter, longer = sorted((known, values), key=len)
+            if longer[: len(shorter)] != shorter:
+                yield f"{flow_id} was shown {known} in one life and {values} in another"
+            longest[flow_id] = longer
+
+
+def _epochs(reports: Sequence[Report]) -> Violations:
+    """A worker's number is used once, and is above those of the processes before the last look."""
+    used: set[int] = set()
+    before = 0
+    for report in reports:
+        if report["what"] == "mark":
+            before = max(used, default=0)
+        elif report["what"] == "entered":
+            if report["worker"] in used or report["worker"] <= before:
+                yield f"worker {report['worker']} came after {sorted(used)}: {report}"
+            used.add(report["worker"])
+
+
 def _acknowledged(reports: Sequence[Report], recorded: Recorded) -> Violations:
     """A start or a result that somebody was told is in the log, and stays as it was told."""
     for report in reports:
@@ -178,6 +229,22 @@ def _consumed(recorded: Recorded, flow_id: str) -> list[str]:
         row["parameters"] for row in rows if row["method_name"].endswith("confirm") and row["parameters"]
     ]
     return [*map(json.loads, signals), *(json.loads(text)["name"] for text in resumed)]
+
+
+def _too_early(reports: Sequence[Report], recorded: Recorded) -> Violations:
+    """A delayed step begins once its delay is over, and what comes after a sleep once that is."""
+    sleeps: dict[str, list[Report]] = defaultdict(list)
+    for row in recorded.log:
+        if row["method_name"] == "sleep":
+            sleeps[row["flow_id"]].append(row)
+    for report in reports:
+        if report["what"] != "effect":
+            continue
+        own = recorded.by_step.get((report["flow"], report["step"]))
+        before = [row for row in sleeps[report["flow"]] if row["step"] < report["step"]]
+        for row in [own, *before]:
+            if row is not None and row["delay"] and report["ms"] < row["timestamp"] + row["delay"]:
+                yield f"woken before it was due: {report} {row}"
 
 
 def _orphans(recorded: Recorded) -> Violations:

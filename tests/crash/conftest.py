@@ -1,12 +1,15 @@
-"""One process that forks the others, for all crash tests of a test process."""
+"""One process that forks the others, for all crash tests of a test process; and the table of a long run."""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 
 import pytest
 
 from tests.crash.processes import Zygote
+from tests.crash.soak import printed
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +18,26 @@ def forks() -> Iterator[Zygote]:
         yield zygote
 
 
+@pytest.fixture(scope="session")
+def _strace() -> None:
+    """A machine without it is told so; on CI it is a failure, so that these tests never go missing unseen."""
+    if shutil.which("strace"):
+        return
+    told = "strace was not found: calls of the operating system that fail are not tested. Install it."
+    if os.environ.get("CI") == "true":
+        pytest.fail(told)
+    pytest.skip(told)
+
+
 @pytest.fixture
 def zygote(forks: Zygote) -> Zygote:
     forks.fresh()
     return forks
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            rows = dict(report.user_properties).get("soak")
+            if rows:
+                terminalreporter.write_line(printed(rows))

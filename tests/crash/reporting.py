@@ -25,7 +25,12 @@ def serial() -> int:
 
 def report(what: str, **fields: Any) -> None:
     """Report a fact; a line below 4,096 bytes is written whole or not at all."""
-    line = json.dumps({"what": what, "serial": _serial, "at": time.monotonic(), **fields}) + "\n"
+    line = (
+        json.dumps(
+            {"what": what, "serial": _serial, "at": time.monotonic(), "ms": int(time.time() * 1000), **fields}
+        )
+        + "\n"
+    )
     os.write(_pipe, line.encode())
 
 

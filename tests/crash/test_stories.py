@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
 
 from tests.crash.checker import Recorded, check, explained
 from tests.crash.processes import PATIENCE_S, Process, Zygote
+from tests.crash.trials.lease import paused, started_past_the_lease
+from tests.crash.trials.poison import poisoned
+from tests.crash.trials.processes import started_twice
 
 pytestmark = pytest.mark.crash
 
-SOAKS = float(os.environ.get("PERSISTASAURUS_SOAK_MINUTES", "0")) > 0
 both_colours = pytest.mark.parametrize("kind", ["patient", "async_patient"])
 
 
@@ -39,39 +39,20 @@ def test_a_failed_flow_goes_on_at_its_third_step_in_the_next_process(zygote: Zyg
     _check(reports, db)
 
 
-def test_two_hundred_starts_of_one_id_in_two_processes_are_one_flow(zygote: Zygote, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(5))
+def test_two_hundred_starts_of_one_id_in_two_processes_are_one_flow(
+    zygote: Zygote, tmp_path: Path, seed: int
+) -> None:
     """All get the result of the one flow instance, whose steps run once; another input is a conflict."""
-    db, go = str(tmp_path / "race.db"), tmp_path / "go"
-
-    racers = [zygote.start("racers", db=db, count=100, ms=1, go=str(go)) for _ in range(2)]
-    for racer in racers:
-        zygote.wait_for(what="ready", serial=racer.serial)
-    go.touch()
-    assert [racer.wait() for racer in racers] == [0, 0]
-    assert zygote.start("racers", db=db, count=100, ms=2, go=str(go)).wait() == 0
-
-    reports = zygote.settle()
-    results = zygote.those(what="result")
-    assert len(results) == 200
-    assert len({str(report["value"]) for report in results}) == 1
-    assert len(zygote.those(what="effect")) == 5
-    assert len(zygote.those(what="conflict")) == 100
-    recorded = Recorded(db)
-    assert [row["flow_id"] for row in recorded.flows] == ["one", "one/1"]
-    _check(reports, db)
+    started_twice(zygote, tmp_path, seed)
 
 
-@pytest.mark.parametrize("seed", range(50 if SOAKS else 5))
+@pytest.mark.parametrize("seed", range(10))
 def test_a_process_that_was_stopped_past_its_lease_starts_nothing_and_overwrites_nothing(
     zygote: Zygote, tmp_path: Path, seed: int
 ) -> None:
     """SIGSTOP, take-over by another process, SIGCONT."""
-    db = str(tmp_path / "pause.db")
-
-    late = _started_past_the_lease(zygote, db, after=0.013 * seed, weak=False)
-
-    assert not late, f"steps were started past the lease: {late}"
-    _check(zygote.settle(), db)
+    paused(zygote, tmp_path, seed)
 
 
 def test_without_the_deadline_a_stopped_process_would_start_steps_past_its_lease(
@@ -79,49 +60,18 @@ def test_without_the_deadline_a_stopped_process_would_start_steps_past_its_lease
 ) -> None:
     """The test above bites."""
     assert any(
-        _started_past_the_lease(zygote, str(tmp_path / f"{trial}.db"), after=0.013 * trial, weak=True)
+        started_past_the_lease(zygote, str(tmp_path / f"{trial}.db"), after=0.013 * trial, weak=True)
         for trial in range(10)
     )
 
 
-def _started_past_the_lease(zygote: Zygote, db: str, *, after: float, weak: bool) -> list[dict[str, Any]]:
-    """Stop a process for longer than its lease, and return which steps it then began all the same."""
-    lease = 0.4
-    given = {"db": db, "lease": lease, "flow_ids": [f"flow-{n}" for n in range(12)], "ms": 20}
-    paused = zygote.start("drive", **given, weak=weak)
-    zygote.wait_for(what="effect", serial=paused.serial)
-    time.sleep(after)
-
-    stopped_at = _stop_between_two_commits(paused, db)
-    assert zygote.start("drive", **given).wait() == 0
-    final = Recorded(db).final()
-    paused.send(signal.SIGCONT)
-    assert paused.wait() == 0
-
-    zygote.settle()
-    assert Recorded(db).final() == final
-    begun = zygote.those(what="effect", serial=paused.serial)
-    return [report for report in begun if report["at"] > stopped_at + lease]
-
-
 @pytest.mark.peer("crashes not counted as attempts")
-def test_a_flow_that_kills_its_process_is_parked_and_the_others_end(zygote: Zygote, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_a_flow_that_kills_its_process_is_parked_and_the_others_end(
+    zygote: Zygote, tmp_path: Path, seed: int
+) -> None:
     """Parked after `crash_limit` claims, with its attempts counted; retried when it is repaired, it ends."""
-    db = str(tmp_path / "poison.db")
-    statuses = [zygote.start("poisoned", db=db, innocents=8).wait()]
-    while statuses[-1] == -signal.SIGKILL and len(statuses) < 20:
-        statuses.append(zygote.start("poisoned", db=db, innocents=8).wait())
-    zygote.settle()
-
-    assert statuses == [-signal.SIGKILL] * 5 + [0]
-    assert [report["attempt"] for report in zygote.those(what="effect", flow="poison")] == [1, 2, 3, 4, 5]
-    assert len(zygote.those(what="parked")) == 1
-
-    assert zygote.start("poisoned", db=db, innocents=8, defused=True).wait() == 0
-    reports = zygote.settle()
-    assert len(zygote.those(what="result", flow="poison")) == 1
-    assert zygote.those(what="effect", flow="poison")[-1]["attempt"] == 6
-    _check(reports, db)
+    poisoned(zygote, tmp_path, seed)
 
 
 @pytest.mark.peer("recovery re-runs a flow that is live in the same process")
@@ -223,24 +173,6 @@ def test_the_death_of_a_worker_is_no_crash_of_the_flows_that_sleep(
 
     assert [flow["crashes"] for flow in flows] == [0, 0, 0]
     assert all(flow["status"] in (0, 2) for flow in flows)
-
-
-def _stop_between_two_commits(process: Process, db: str) -> float:
-    """Stop it and return when; a process that is stopped with SQLite's lock stops all others too."""
-    connection = apsw.Connection(db)
-    try:
-        while True:
-            stopped_at = time.monotonic()
-            process.stop()
-            try:
-                connection.execute("BEGIN IMMEDIATE; ROLLBACK")
-            except apsw.BusyError:
-                process.send(signal.SIGCONT)
-                time.sleep(0.005)
-            else:
-                return stopped_at
-    finally:
-        connection.close()
 
 
 def _until_all_idle(db: str, process: Process) -> None:

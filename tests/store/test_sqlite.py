@@ -344,6 +344,23 @@ def lock_holder(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.real_time
+def test_a_new_file_whose_lock_is_held_is_opened_once_it_is_free(path: Path) -> None:
+    """As where many processes start at once, and one of them takes long to make the file."""
+    with closing(apsw.Connection(str(path))) as other, ThreadPoolExecutor(1) as pool:
+        other.pragma("journal_mode", "wal")
+        other.execute("BEGIN IMMEDIATE")
+        store = SqliteStore(path)
+        opening = pool.submit(store.open)
+        time.sleep(1.3)  # longer than SQLite waits by itself
+        assert not opening.done()
+        other.execute("ROLLBACK")
+
+        opening.result(timeout=5)
+        assert store.workers() == []
+        store.close()
+
+
+@pytest.mark.real_time
 def test_a_lock_that_is_held_for_seconds_is_waited_for(
     lock_holder: subprocess.Popen[str], path: Path
 ) -> None:

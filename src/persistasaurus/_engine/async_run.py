@@ -180,10 +180,10 @@ class AsyncRun(Run):
         """Show the flow what was committed."""
         with self.guard:
             self.in_flight -= 1
+        if report.then is not None and (report.child is not None or not self.finished):
+            report.then(report.answer)  # a child is driven also where its parent was let go of meanwhile
         if self.finished:
             return
-        if report.then is not None:
-            report.then(report.answer)
         if report.completes is not None:
             self._inbox.append(report.completes)
         elif report.cancels:

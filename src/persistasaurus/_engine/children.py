@@ -31,7 +31,7 @@ def ask_child(run: Run, target: Target, args: Any, kwargs: Any) -> Operation:
     what = f"The input of flow {target.name[1]!r}"
     parameters, bound = codec.accept(args, kwargs, what=what)
     check_size(parameters, limit=run.engine.settings.max_payload, what=what)
-    operation = run.ask(Kind.CHILD, run.engine.names.intern(target.name))
+    operation = run.ask(Kind.CHILD, run.intern(target.name))
     operation.codec = target.definition.result
     operation.parameters = parameters
     operation.arguments = target

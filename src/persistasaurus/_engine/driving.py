@@ -11,10 +11,10 @@ from persistasaurus._engine.progress import Progress
 from persistasaurus._engine.registry import display_name
 from persistasaurus._engine.results import Outcome
 from persistasaurus._engine.retried import pass_by_unasked
-from persistasaurus._engine.run import Halt, Run
+from persistasaurus._engine.run import Halt, Run, StoreTrouble
 from persistasaurus._events import Happening
 from persistasaurus._failure import record_failure
-from persistasaurus._model import CANCELLED, COMPLETE, FAILED, PARKED, STATUS_BY_CODE
+from persistasaurus._model import CANCELLED, COMPLETE, FAILED, PARKED, PENDING, STATUS_BY_CODE
 from persistasaurus._store.checksum import outcome_checksum
 from persistasaurus.errors import SerializationError
 
@@ -97,12 +97,7 @@ def failing_steps(run: Run, error: BaseException) -> dict[int, int]:
 def _end(
     engine: Engine, run: Run, status: int, *, result: str | None = None, error: str | None = None
 ) -> None:
-    run.finished = True
-    for operation in list(run.open.values()):
-        if operation.running:
-            operation.abandoned = True
-            if operation.task is not None:
-                engine.cancel_task(operation.task)
+    _abandon_running(engine, run)
     if status != FAILED:
         pass_by_unasked(run)
     report = Progress(run)
@@ -115,6 +110,15 @@ def _end(
     outcome = Outcome(status, result, error, None)
     report.then = lambda _: _ended(engine, run, outcome)
     run.put(report)
+
+
+def _abandon_running(engine: Engine, run: Run) -> None:
+    run.finished = True
+    for operation in list(run.open.values()):
+        if operation.running:
+            operation.abandoned = True
+            if operation.task is not None:
+                engine.cancel_task(operation.task)
 
 
 def _ended(engine: Engine, run: Run, outcome: Outcome) -> None:
@@ -131,8 +135,26 @@ def _ended(engine: Engine, run: Run, outcome: Outcome) -> None:
 
 def halt(engine: Engine, run: Run, reason: BaseException) -> None:
     """Stop driving a flow that was halted, and park it where there is a reason."""
-    if not isinstance(reason, Halt):
+    if isinstance(reason, StoreTrouble):
+        _let_go(engine, run, reason)
+    elif not isinstance(reason, Halt):
         park(engine, run, reason)
+
+
+def _let_go(engine: Engine, run: Run, reason: StoreTrouble) -> None:
+    """Have the flow claimed again once the store can be written to, here or elsewhere."""
+    log.warning("flow interrupted, it goes on from its log: %s", reason, extra={"flow_id": run.flow_id})
+    run.lost_claims += bool(run.active)  # what runs now is not waited for, and counts as an attempt
+    _abandon_running(engine, run)
+    report = Progress(run)
+    report.update = run.update(PENDING, due_at_ms=engine.now_ms(), release=True)
+
+    def released(_: Any) -> None:
+        engine.memory.drop(run)
+        engine.kick()
+
+    report.then = released
+    run.put(report)
 
 
 def park(engine: Engine, run: Run, reason: BaseException) -> None:

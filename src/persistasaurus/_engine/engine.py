@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from persistasaurus._codec import load_pydantic
 from persistasaurus._engine.async_run import AsyncRun
 from persistasaurus._engine.commit import Committer
 from persistasaurus._engine.delays import TimerQueue
@@ -34,6 +35,7 @@ from persistasaurus._events import Happening, Observer
 from persistasaurus._store.base import Store
 from persistasaurus.errors import (
     AppNotRunningError,
+    DamagedRecordError,
     StoreError,
 )
 
@@ -106,6 +108,8 @@ class Engine:
         self.host = host.loop
         self._host_thread = host.thread_id
         self.owns_host = host.is_own
+        if self.settings.worker:
+            load_pydantic()
         self.timer_name_id = self.names.intern(("", "timer"))
         self.sleep_name_id = self.names.intern(("", "sleep"))
         self.committer.start()
@@ -292,11 +296,19 @@ class Engine:
         if self.facts.observed:
             self.facts.tell(Happening.WAIT_STARTED, run, operation, count=operation.delay_ms or 0)
 
-    def read_mail(self, run: Run) -> None:
-        """Look for signals now."""
-        mail = self.store.mailbox(run.key)
+    def read_mail(self, run: Run) -> bool:
+        """Look for signals now; false where the store fails, and the worker looks for them soon."""
+        try:
+            mail = self.store.mailbox(run.key)
+        except DamagedRecordError:
+            raise
+        except StoreError as error:
+            log.warning("signals cannot be read, trying again: %s", error, extra={"flow_id": run.flow_id})
+            self.worker.poke(run.key)
+            return False
         if mail is not None:
             run.read_mail(mail)
+        return True
 
 
 def _tell_safely(report: Progress) -> None:

@@ -18,7 +18,7 @@ from persistasaurus._events import Happening
 from persistasaurus._model import PENDING, Kind
 from persistasaurus._store.base import ChildOutcome, FlowRow, History, NewFlow, StartedFlow
 from persistasaurus._store.checksum import flow_checksum
-from persistasaurus.errors import FlowParked, UnknownFlowError
+from persistasaurus.errors import DamagedRecordError, FlowParked, StoreError, UnknownFlowError
 
 if TYPE_CHECKING:
     from persistasaurus._engine.engine import Engine
@@ -111,7 +111,9 @@ class Memory:
         target = targets.get((flow.class_name, flow.method_name))
         try:
             target, replay, bound = self._read(history, target)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is this flow's and parks only it
+        except Exception as error:
+            if isinstance(error, StoreError) and not isinstance(error, DamagedRecordError):
+                raise  # the store's trouble: the worker tries again. All else parks only this flow.
             target = target or next(iter(targets.values()))
             run = self._new_run(flow, target, NOTHING_RECORDED, {})
             self._engine.runs[flow.flow_key] = run

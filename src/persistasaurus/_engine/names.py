@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from persistasaurus._store.base import Store
+from persistasaurus.errors import StoreError
 
 
 class Names:
@@ -24,5 +27,6 @@ class Names:
     def of(self, name_id: int) -> tuple[str, str]:
         """Return the name that a number stands for."""
         if name_id not in self._by_id:
-            self._by_id.update(self._store.names())
+            with suppress(StoreError):  # asked for a message: the number is better than none
+                self._by_id.update(self._store.names())
         return self._by_id.get(name_id, ("", f"name {name_id}"))

@@ -102,11 +102,10 @@ class Results:
 
         `driven_here` holds the keys of those that need no look: they tell.
         """
-        asked, self.to_ask = self.to_ask[:ASKED_AT_ONCE], self.to_ask[ASKED_AT_ONCE:]
-        for flow_id in asked:
-            if flow_id not in self._waiting or self._keys.get(flow_id, 0) in driven_here:
-                continue
-            row = store.find(flow_id)
+        for flow_id in self.to_ask[:ASKED_AT_ONCE]:
+            asked = flow_id in self._waiting and self._keys.get(flow_id, 0) not in driven_here
+            row = store.find(flow_id) if asked else None
+            self.to_ask.remove(flow_id)  # not before: where the store fails, it is asked once more
             outcome = outcome_of(row) if row is not None else None
             if outcome is not None:
                 self.tell(flow_id, outcome)

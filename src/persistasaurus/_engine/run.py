@@ -33,7 +33,7 @@ from persistasaurus._engine.retried import is_asked_again, next_number, renumber
 from persistasaurus._engine.signals import note_taken
 from persistasaurus._model import PENDING, WAITING, Kind
 from persistasaurus._store.base import FlowRow, FlowUpdate, Mailbox, SignalRow
-from persistasaurus.errors import FlowParked
+from persistasaurus.errors import FlowParked, StoreError
 
 if TYPE_CHECKING:
     from persistasaurus._engine.engine import Engine
@@ -42,6 +42,10 @@ if TYPE_CHECKING:
 
 class Halt(BaseException):
     """Unwinds a flow's body; no `except Exception` stops it and no step starts while it does."""
+
+
+class StoreTrouble(Halt):
+    """The store failed in a call of the flow's own: none of the flow's failures, it goes on from its log."""
 
 
 class Run(Calls):
@@ -373,5 +377,13 @@ class Run(Calls):
         store = self.engine.store_number
         found = definition.name_ids.get(store)
         if found is None:
-            found = definition.name_ids[store] = self.engine.names.intern(definition.log_name)
+            found = definition.name_ids[store] = self.intern(definition.log_name)
         return found
+
+    def intern(self, name: tuple[str, str]) -> int:
+        """Return the number of a name that the flow asks for; where the store fails, the flow is let go."""
+        try:
+            return self.engine.names.intern(name)
+        except StoreError as error:
+            self.halted = StoreTrouble(str(error))
+            raise self.halted from error

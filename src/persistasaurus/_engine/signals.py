@@ -140,7 +140,7 @@ def known_signal(name: str) -> Signal[Any] | None:
 
 def ask_signal(run: Run, signal: Signal[Any], timeout_ms: int | None) -> Operation:
     """Ask for a wait for a signal."""
-    operation = run.ask(Kind.SIGNAL, run.engine.names.intern(("", signal.name)))
+    operation = run.ask(Kind.SIGNAL, run.intern(("", signal.name)))
     operation.codec = signal.codec
     operation.arguments = signal.name
     if operation.row is None:
@@ -297,7 +297,10 @@ def on_wait_due(engine: Engine, run: Run, operation: Operation) -> None:
         if operation.arguments is not None:  # else its resume is being written, and goes on by itself
             start_attempt(engine, run, operation)
         return
-    engine.read_mail(run)
+    if not engine.read_mail(run):
+        # Nobody knows whether it was sent in time: look again soon.
+        engine.timers.arm(operation.due_at_ms or 0, run, operation)
+        return
     if operation.commits or operation.parameters is not None:
         return
     timeout = timedelta(milliseconds=operation.delay_ms or 0)

@@ -101,6 +101,10 @@ class Worker:
         self._look = True
         self.ring()
 
+    def poke(self, key: int) -> None:
+        """Have the mail of a flow of this worker read soon."""
+        self._poked.append((self._engine.worker_id or 0, key))
+
     def is_idle(self) -> bool:
         """Whether nobody has asked for another look at what is due."""
         return not (self._look or self._poked or self._claimed) or not self._engine.settings.worker
@@ -183,7 +187,6 @@ class Worker:
             engine.results.ask(engine.store, driven_here=engine.runs)
         due = self.next_due_ms is not None and self.next_due_ms <= engine.now_ms()
         if engine.settings.worker and (changed or due or self._look) and not engine.stopping:
-            self._look = False
             self._claim()
         self._take_in()
 
@@ -251,8 +254,13 @@ class Worker:
         if worker_id is None or not self.holds_lease():
             self._look = True
             return
+        self._look = False
         room = min(CLAIM_LIMIT, engine.settings.capacity - len(engine.runs))
-        claim = engine.store.claim(worker_id, self._name_ids, now_ms=engine.now_ms(), limit=max(0, room))
+        try:
+            claim = engine.store.claim(worker_id, self._name_ids, now_ms=engine.now_ms(), limit=max(0, room))
+        except StoreError:
+            self._look = True  # once more, also where nothing changes until then
+            raise
         self.next_due_ms = claim.next_due_at_ms
         self.woken += len(claim.poked) + len(claim.flow_keys)
         self._poked.extend((worker_id, key) for key in claim.poked)

@@ -51,6 +51,8 @@ class SqliteFile:
 
     def __init__(self, path: str | Path, *, durability: Durability, busy_timeout_s: float) -> None:
         self.path = str(path)
+        self.vfs: str | None = None
+        """What stands between SQLite and the disk: the testing kit names one that loses power."""
         self._given_path = path
         self._durability: Durability = durability
         self._busy_timeout_s = busy_timeout_s
@@ -68,6 +70,7 @@ class SqliteFile:
         self._directory: tuple[int, int, int] | None = None
         self._wal_tried_bytes = 0
         self._unusable = "is not open. Enter the app first, or call open()"
+        self._opening = False
         self._forked = False
 
     def open(self) -> None:
@@ -78,7 +81,9 @@ class SqliteFile:
             return
         check_library(apsw.sqlite_lib_version())
         self.path = resolve(self._given_path)
+        self._opening = True
         with explained(self.path), ExitStack() as undo:
+            undo.callback(setattr, self, "_opening", False)  # noqa: FBT003
             if self.path != MEMORY:
                 self._guard = guard_of(self.path)
                 undo.enter_context(self._guard.lock)
@@ -227,7 +232,7 @@ class SqliteFile:
             except BUSY:
                 now = _REAL.steady()
                 give_up_at = min(give_up_at, now + self._busy_timeout_s)
-                if now >= give_up_at or self._unusable:
+                if now >= give_up_at or (self._unusable and not self._opening):
                     raise
             # SQLite itself has waited up to a second. Uneven pauses keep processes from moving in step.
             time.sleep(random.uniform(0.0005, 0.005))  # noqa: S311
@@ -246,7 +251,9 @@ class SqliteFile:
             writer.execute("COMMIT")
 
     def _connect(self, *, writing: bool) -> apsw.Connection:
-        return self._patiently(lambda: connect(self.path, durability=self._durability, writing=writing))
+        return self._patiently(
+            lambda: connect(self.path, durability=self._durability, writing=writing, vfs=self.vfs)
+        )
 
     def _acknowledge(self, writer: apsw.Connection) -> None:
         self._commits += 1

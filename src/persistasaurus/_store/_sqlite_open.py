@@ -27,9 +27,9 @@ OLDEST_SQLITE = (3, 51, 3)
 _SYNCHRONOUS = {"full": 2, "may-lose-last-commits-on-power-loss": 1}
 
 
-def connect(path: str, *, durability: Durability, writing: bool) -> apsw.Connection:
-    """Return a connection with every setting made; the file exists."""
-    connection = apsw.Connection(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW)
+def connect(path: str, *, durability: Durability, writing: bool, vfs: str | None = None) -> apsw.Connection:
+    """Return a connection with every setting made; the file exists. `vfs` names what it goes through."""
+    connection = apsw.Connection(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW, vfs)
     with ExitStack() as undo:
         undo.enter_context(closing(connection))
         connection.set_busy_timeout(BUSY_TIMEOUT_MS)

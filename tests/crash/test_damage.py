@@ -1,0 +1,18 @@
+"""Files that were damaged or edited."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.crash.processes import Zygote
+from tests.crash.trials.damage import damaged
+
+pytestmark = pytest.mark.crash
+
+
+def test_what_is_damaged_is_found_and_never_believed(zygote: Zygote, tmp_path: Path) -> None:
+    """100 damages of the file, its log and single rows: the right result, an error, or an earlier state."""
+    for seed in range(100):
+        damaged(zygote, tmp_path, seed)
