@@ -263,8 +263,8 @@ class PostgresStore:
         self._pool.check_usable()
         if self._pool.misses_tables and not self._pool.read(_pg_read.exists):
             raise StoreError(
-                f"The schema '{self._address.schema}' of database {self._address.shown} was dropped while "
-                "it was open. Restore it from a backup, or start the process again to make a new one."
+                f"The schema '{self._address.schema}' of the database {self._address.shown} was dropped "
+                "while it was open. Restore it from a backup, or start the process again to make a new one."
             )
 
     def _prepare(self, db: Session) -> None:
