@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,18 @@ ran: list[str] = []
 """What steps have really done, in order; emptied before each test."""
 
 PATIENCE_S = 10.0
+
+STORES = ("sqlite", "postgres")
+
+
+@contextmanager
+def new_database(store: str, folder: Path) -> Iterator[Path | str]:
+    """Give a place for a store, which is removed afterwards."""
+    if store == "sqlite":
+        yield folder / "flows.db"
+        return
+    with postgres.new_schema() as url:
+        yield url
 
 
 def eventually(is_so: Callable[[], Any], *, within: float = PATIENCE_S) -> Any:

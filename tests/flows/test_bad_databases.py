@@ -214,6 +214,12 @@ def fills_the_disk(size: int, ballast: str = "") -> int:
     return len(makes_much(size))
 
 
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    """A file: what is bad about a server is tested with the PostgreSQL store."""
+    return tmp_path / "flows.db"
+
+
 @pytest.fixture(autouse=True)
 def _held() -> Iterator[None]:
     released.clear()

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from persistasaurus import FlowStatus, Persistasaurus
+from tests.flows.kit import new_database
 from tests.flows.unharmed import child_process, flow_that_goes_on, recorded
+
+
+@pytest.fixture
+def another_database(database: Path | str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | str]:
+    """One of the same kind, for the child's own app."""
+    with new_database(
+        "sqlite" if isinstance(database, Path) else "postgres", tmp_path_factory.mktemp("child")
+    ) as place:
+        yield place
+
 
 FORKS = """
 import gc, os, sys, threading, warnings
@@ -15,7 +29,8 @@ from tests.flows.test_bad_calls import USES, uses
 from tests.flows.unharmed import flow_that_goes_on
 
 warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on of any fork beside threads
-database = Path(sys.argv[1])
+database, another = sys.argv[1:]
+is_file = not database.startswith("postgresql:")
 go_on = threading.Event()
 
 
@@ -55,7 +70,7 @@ def in_child(app, handle, iteration) -> None:
     del app, handle, iteration
     gc.collect()
     assert open_files() == inherited, (inherited, open_files())
-    with Persistasaurus(database.with_name("own.db")) as own:
+    with Persistasaurus(another) as own:
         assert own.run(flow_that_goes_on, 1) == 2
 
 
@@ -82,9 +97,9 @@ with Persistasaurus(database) as app:
     while not handle.steps():
         pass
     iteration = app.flows()
-    log = Path(f"{database}-wal").stat()
+    log = Path(f"{database}-wal").stat() if is_file else None
     assert forked(lambda: in_child(app, handle, iteration)) == 0
-    assert Path(f"{database}-wal").stat().st_ino == log.st_ino
+    assert not is_file or Path(f"{database}-wal").stat().st_ino == log.st_ino
     assert app.run(flow_that_goes_on, 2) == 3
     go_on.set()
     assert handle.result(timeout=10) == str(os.getpid())
@@ -103,13 +118,15 @@ print("parent went on")
 """
 
 
-def test_a_forked_process_cannot_use_the_app_and_does_it_no_harm(database: Path) -> None:
+def test_a_forked_process_cannot_use_the_app_and_does_it_no_harm(
+    database: Path | str, another_database: Path | str
+) -> None:
     """Every use is refused in the child, and leaving the app there closes nothing of the parent's.
 
     The parent goes on, with the flow that ran meanwhile. The child may enter an app of its own, and one that
     was made but not entered before the fork.
     """
-    assert child_process(FORKS, database) == "parent went on"
+    assert child_process(FORKS, database, another_database) == "parent went on"
     with Persistasaurus(database) as app:
         assert {record.status for record in app.flows()} == {FlowStatus.COMPLETE}
         assert app.run(flow_that_goes_on, 1) == 2

@@ -53,7 +53,7 @@ WRONG_ADDRESSES: dict[str, tuple[Any, str]] = {
     "two slashes": ("sqlite://flows.db", "write sqlite:///relative.db or sqlite:////absolute.db"),
     "no slashes": (
         "sqlite:flows.db",
-        "There is no store for the address 'sqlite:flows.db'. Give a path, or sqlite:///",
+        "There is no store for the address 'sqlite:flows.db'. Give a path, sqlite:///",
     ),
     "parameters": ("sqlite:///flows.db?mode=ro", "sqlite:////absolute.db, without parameters."),
     "another store": (

@@ -25,16 +25,19 @@ from persistasaurus import (
     step,
     wait_for,
 )
-from tests.flows.kit import eventually, log_of
+from tests.flows.kit import STORES, eventually, log_of, new_database
 from tests.flows.unharmed import recorded, unharmed
 
 CAP = 2_000_000
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=STORES)
+def database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path | str]:
     """One for all tests of this file: what is refused leaves nothing in it."""
-    return tmp_path_factory.mktemp("bad") / "flows.db"
+    with new_database(request.param, tmp_path_factory.mktemp("bad")) as place:
+        yield place
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import apsw
-
 from persistasaurus import Persistasaurus, flow, step
+from tests.flows.kit import sql
 
 _EVERYTHING = {
     "flow": "SELECT flow_id, status, input, result, error, cancel_event FROM flow ORDER BY flow_key",
@@ -31,10 +30,9 @@ def flow_that_goes_on(number: int) -> int:
     return step_that_goes_on(number)
 
 
-def recorded(database: Path) -> dict[str, list[Any]]:
+def recorded(database: Path | str) -> dict[str, list[Any]]:
     """Return every flow, step and signal that the database holds."""
-    with closing(apsw.Connection(str(database), apsw.SQLITE_OPEN_READONLY)) as connection:
-        return {table: list(connection.execute(sql)) for table, sql in _EVERYTHING.items()}
+    return {table: sql(database, query) for table, query in _EVERYTHING.items()}
 
 
 @contextmanager

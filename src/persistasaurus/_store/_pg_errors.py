@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import psycopg
 from psycopg import errors
 
@@ -18,21 +20,6 @@ MISSING = (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedFunc
 """What comes where the schema, or something in it, was dropped."""
 
 _CURES: tuple[tuple[type[psycopg.Error], str, str], ...] = (
-    (
-        errors.InvalidPassword,
-        "The server refused the user or the password",
-        "Correct the URL, or the password file (~/.pgpass) that it relies on.",
-    ),
-    (
-        errors.InvalidCatalogName,
-        "There is no such database on the server",
-        "Create it (CREATE DATABASE ...), or give another name in the URL.",
-    ),
-    (
-        errors.TooManyConnections,
-        "The server has no connection left",
-        "Raise max_connections, run fewer workers, or put PgBouncer between.",
-    ),
     (
         errors.InsufficientPrivilege,
         "The user lacks a privilege",
@@ -57,6 +44,26 @@ _CURES: tuple[tuple[type[psycopg.Error], str, str], ...] = (
         errors.QueryCanceled,
         "The server cancelled the statement",
         "Look for a statement_timeout of the user or the database, or an administrator's cancel.",
+    ),
+)
+
+
+# A refused connection has no code, only the server's words.
+_REFUSALS = (
+    (
+        r"password|role .* does not exist|no pg_hba.conf entry",
+        "The server refused the user or the password",
+        "Correct the URL, or the password file (~/.pgpass) that it relies on.",
+    ),
+    (
+        r"database .* does not exist",
+        "There is no such database on the server",
+        "Create it (CREATE DATABASE ...), or give another name in the URL.",
+    ),
+    (
+        r"too many clients|connection slots|too many connections",
+        "The server has no connection left",
+        "Raise max_connections, run fewer workers, or put PgBouncer between.",
     ),
 )
 
@@ -104,14 +111,15 @@ def ends_connection(error: psycopg.Error) -> bool:
 
 def unreachable(error: BaseException, shown: str) -> ConnectionLost:
     """Return what to raise where no connection can be made: nothing was applied."""
-    for kind, why, cure in _CURES:
-        if isinstance(error, kind):
+    said = _said(error)
+    for words, why, cure in _REFUSALS:
+        if re.search(words, said):
             return ConnectionLost(
-                f"The database {shown} could not be opened. {why} ({_said(error)}). {cure}", sent=False
+                f"The database {shown} could not be opened. {why} ({said}). {cure}", sent=False
             )
     return ConnectionLost(
-        f"The database {shown} cannot be reached: {_said(error)}. Start the server, or look at the host, the "
-        "port and the user in the URL.",
+        f"The database {shown} cannot be reached: {said}. Start the server, or look at the host, the port "
+        "and the user in the URL.",
         sent=False,
     )
 
@@ -129,4 +137,4 @@ def _said(error: BaseException) -> str:
     """Return what the server or the driver said, in one line; neither ever says the password."""
     diagnostics = getattr(error, "diag", None)
     message = getattr(diagnostics, "message_primary", None) or str(error)
-    return " ".join(message.split()) or type(error).__name__
+    return " ".join(message.split()).rstrip(".") or type(error).__name__

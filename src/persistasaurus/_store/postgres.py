@@ -79,6 +79,7 @@ class PostgresStore:
         self._interned: dict[tuple[str, str], int] = {}
         self._listener: Listener | None = None
         self._alone = False
+        self._on_change: Callable[[], None] | None = None
         self._touch_at = 0.0
 
     @property
@@ -103,6 +104,9 @@ class PostgresStore:
         )
         if committed is not _pg_commit.NOTHING:
             self._tell()
+        if batch.cancel_children and self._on_change is not None:
+            # Some are driven here, and nobody else tells.
+            self._on_change()
         return committed
 
     def open(self, on_change: Callable[[], None] | None = None) -> None:
@@ -118,6 +122,7 @@ class PostgresStore:
         except BaseException:
             self._pool.close()
             raise
+        self._on_change = on_change
         # Behind a pooler nobody is told: the connection that listens would be another one's a moment later.
         if on_change is not None and not self._pool.pooled:
             self._listener = Listener(self._pool, on_change)
@@ -263,8 +268,8 @@ class PostgresStore:
         self._pool.check_usable()
         if self._pool.misses_tables and not self._pool.read(_pg_read.exists):
             raise StoreError(
-                f"The schema '{self._address.schema}' of database {self._address.shown} was dropped while "
-                "it was open. Restore it from a backup, or start the process again to make a new one."
+                f"The schema '{self._address.schema}' of the database {self._address.shown} was dropped "
+                "while it was open. Restore it from a backup, or start the process again to make a new one."
             )
 
     def _prepare(self, db: Session) -> None:
