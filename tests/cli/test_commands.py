@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+
+import pytest
 
 from tests.cli.kit import Shell
 
@@ -282,6 +286,24 @@ def test_every_command_explains_itself(shell: Shell) -> None:
         assert shell(command, "--help").code == 0
     assert shell("db", "verify", "--help").code == 0
     assert "0.1.0" in shell("--version").out
+
+
+@pytest.mark.parametrize("runner", ["persistasaurus", "persistasaurus.dev"])
+def test_dev_hands_what_follows_the_file_to_the_file(shell: Shell, runner: str) -> None:
+    """Also what looks like an option, and also where the command line's extra is not installed."""
+    (shell.folder / "apphost.py").write_text("import sys; sys.exit(f'it was given {sys.argv[1:]}')")
+    command = [sys.executable, "-m", runner, *(["dev"] if runner == "persistasaurus" else [])]
+
+    done = subprocess.run(
+        [*command, "apphost.py", "postgres", "--debug"],
+        cwd=shell.folder,
+        env=shell.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "it was given ['postgres', '--debug']" in done.stderr
 
 
 def test_completion_is_clicks_own(shell: Shell) -> None:

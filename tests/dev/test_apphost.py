@@ -38,10 +38,11 @@ def test_a_test_never_uses_the_database_itself():
     assert db.address(Place(Path("/scratch"), is_scratch=True)) == "sqlite:////scratch/flows.db"
 
 
-def test_a_postgres_without_a_url_is_refused():
-    """Starting a server is not there yet, and it says so."""
-    with pytest.raises(UsageError, match=r"does not start a PostgreSQL server.*postgresql://"):
-        AppHost("a").postgres()
+def test_a_url_that_is_none_of_postgres_is_refused():
+    """An empty one too: it may come from a variable that is not set."""
+    for url in ("mysql://localhost/flows", "flows.db", ""):
+        with pytest.raises(UsageError, match=r"no URL of PostgreSQL.*postgresql://"):
+            AppHost("a").postgres(url)
 
 
 def test_a_password_is_in_the_environment_and_not_in_what_is_shown():
@@ -134,6 +135,21 @@ def test_a_file_with_one_apphost_is_a_target(tmp_path, monkeypatch):
     app = apphost_of(str(file))
 
     assert (app.name, app.folder) == ("found", tmp_path.resolve())
+
+
+def test_a_target_finds_the_words_that_follow_it(tmp_path, monkeypatch):
+    """As if it had been started by itself; whoever imports it keeps its own."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = [*sys.argv]
+    file = tmp_path / "apphost.py"
+    file.write_text(
+        "import sys\nfrom persistasaurus.dev import AppHost\n"
+        "thing = AppHost('-'.join(sys.argv[1:]) or 'none')\n"
+    )
+
+    assert apphost_of(str(file), arguments=["on", "postgres"]).name == "on-postgres"
+    assert apphost_of(str(file)).name == "none"
+    assert sys.argv == before
 
 
 @pytest.mark.parametrize(

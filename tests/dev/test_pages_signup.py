@@ -17,10 +17,10 @@ APPHOST = Path(__file__).resolve().parents[2] / "examples" / "signup" / "apphost
 STEPS = ["create_user_record", "send_welcome_email", "confirm_email_address", "finalize_signup"]
 
 
-@pytest.fixture(scope="module")
-def host() -> Iterator[RunningApp]:
-    """The demo, with a delay of a second: long enough to be seen pending."""
-    app = apphost_of(str(APPHOST))
+@pytest.fixture(scope="module", params=[[], ["postgres"]], ids=["sqlite", "postgres"])
+def host(request: pytest.FixtureRequest) -> Iterator[RunningApp]:
+    """The demo on either store, with a delay of a second: long enough to be seen pending."""
+    app = apphost_of(str(APPHOST), arguments=request.param)
     for name in ("api", "worker"):
         app.resources[name].env(SIGNUP_EMAIL_DELAY="1")
     with app.testing() as running:

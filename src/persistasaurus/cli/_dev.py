@@ -10,10 +10,17 @@ from persistasaurus.cli._command import BareCommand
 from persistasaurus.cli._exit import Exit, Refusal
 
 
-@click.command(cls=BareCommand)
+# What follows the target is the target's own, also where it looks like an option.
+@click.command(
+    cls=BareCommand, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
 @click.argument("target", metavar="FILE|MODULE:NAME")
-def dev(target: str) -> int:
-    """Start everything that an AppHost describes, with its dashboard."""
+@click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
+def dev(target: str, arguments: tuple[str, ...]) -> int:
+    """Start everything that an AppHost describes, with its dashboard.
+
+    The target finds ARGS in sys.argv.
+    """
     try:
         module = importlib.import_module("persistasaurus.dev")
     except ModuleNotFoundError as error:
@@ -22,4 +29,4 @@ def dev(target: str) -> int:
             "pip install 'persistasaurus[dev]'",
             Exit.FAILED,
         ) from error
-    return int(module.main(target) or Exit.OK)
+    return int(module.main(target, *arguments) or Exit.OK)

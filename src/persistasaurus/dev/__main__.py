@@ -1,9 +1,10 @@
-"""`python -m persistasaurus.dev apphost.py`, where the command line's extra is not installed."""
+"""`python -m persistasaurus.dev apphost.py [ARGS]...`, where the command line's extra is not installed."""
 
 import sys
 
 from persistasaurus.dev._run import USAGE, main
 
-if len(sys.argv) != 2:  # noqa: PLR2004 - the program and its target
+_, *given = sys.argv
+if not given:
     sys.exit(USAGE)
-sys.exit(main(sys.argv[1]))
+sys.exit(main(*given))

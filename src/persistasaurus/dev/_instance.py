@@ -141,7 +141,7 @@ class Instance:
             self._hear("host", f"{self.plan.name} was not ready within {START_TIMEOUT_S:g} s and is stopped.")
             await child.stop()
             return
-        self._become(State.READY, "")
+        self._become(State.READY, self.plan.ready_detail)
         complaints = 0
         while self.plan.port is not None:
             await asyncio.sleep(LOOK_S)

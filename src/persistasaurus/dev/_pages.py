@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request, Response
 
-from persistasaurus.dev._apphost import Sqlite
+from persistasaurus.dev._apphost import Database
 from persistasaurus.dev._control import control
 from persistasaurus.dev._flow_pages import FlowPages, entries, within
 from persistasaurus.dev._log_pages import LogPages
@@ -38,7 +38,7 @@ class Pages:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        databases = [one for one in host.app.resources.values() if isinstance(one, Sqlite)]
+        databases = [one for one in host.app.resources.values() if isinstance(one, Database)]
         nav = NAV + entries(databases)
         self._shell = self._shell_with(nav)
         self._flows = {
@@ -57,7 +57,7 @@ class Pages:
         self.app.mount("/", control(host))
 
     async def close(self) -> None:
-        """Leave the files whose flows were looked at."""
+        """Leave the databases whose flows were looked at."""
         await asyncio.gather(*(flows.close() for flows in self._flows.values()))
 
     def _shell_with(self, nav: tuple[NavEntry, ...]) -> Shell:

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 OK, FAILED, USAGE = 0, 1, 2
 
 
-def main(target: str) -> int:
+def main(target: str, *arguments: str) -> int:
     """Run the AppHost that `target` means and return the exit status: 0, or 2 where it means none.
 
-    A target is a file that makes an AppHost, or "module:attribute" of an AppHost or of an ASGI app.
+    A target is a file that makes an AppHost, or "module:attribute" of an AppHost or of an ASGI app. It finds
+    the arguments in `sys.argv`.
     """
     try:
-        app = apphost_of(target)
+        app = apphost_of(target, arguments=arguments)
         return run(app)
     except UsageError as error:
         sys.stderr.write(f"{error}\n")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -17,17 +19,28 @@ from persistasaurus.errors import UsageError
 DEFAULT_ATTRIBUTE = "app"
 
 
-def apphost_of(target: str, *, folder: Path | None = None) -> AppHost:
+def apphost_of(target: str, *, folder: Path | None = None, arguments: Sequence[str] = ()) -> AppHost:
     """Return the AppHost of a file, or of "module:attribute", or one made around an ASGI app there.
 
-    Modules are looked for in `folder`, the current one by default, which is put on `sys.path`.
+    Modules are looked for in `folder`, the current one by default, which is put on `sys.path`. While the
+    target is imported, `sys.argv` holds it and the arguments, as if it had been started by itself.
 
     Raises:
         UsageError: there is none, or more than one.
     """
-    if target.endswith(".py"):
-        return _of_file(Path(target))
-    return _of_module(target, Path.cwd() if folder is None else folder)
+    with _argv(target, *arguments):
+        if target.endswith(".py"):
+            return _of_file(Path(target))
+        return _of_module(target, Path.cwd() if folder is None else folder)
+
+
+@contextmanager
+def _argv(*words: str) -> Generator[None]:
+    before, sys.argv = sys.argv, [*words]
+    try:
+        yield
+    finally:
+        sys.argv = before
 
 
 def _of_file(path: Path) -> AppHost:

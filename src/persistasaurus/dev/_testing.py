@@ -75,6 +75,8 @@ class RunningApp:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="apphost", daemon=True)
         self._scratch = tempfile.TemporaryDirectory(prefix="persistasaurus-")
+        if os.geteuid() == 0:  # a PostgreSQL server runs as another user then, and has its data below
+            self.folder.chmod(0o711)
         self._clients: list[httpx2.AsyncClient] = []
         self._host: Host
 
@@ -125,7 +127,7 @@ class RunningApp:
 
     @property
     def folder(self) -> Path:
-        """Where the SQLite files of this run lie."""
+        """Where the databases of this run lie."""
         return Path(self._scratch.name)
 
     @property
