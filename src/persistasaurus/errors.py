@@ -20,6 +20,7 @@ PersistasaurusError
 ├── SerializationError          a value that JSON text cannot carry there and back
 ├── StoreError                  the database could not be read or written
 │   ├── OutcomeUnknownError     a connection was lost during a commit; it may have happened
+│   ├── StoreMovedError         the database is out of service: its flows were promoted to another
 │   ├── StoreVersionError       the database was written by a newer library
 │   └── DamagedRecordError      a row's checksum does not match its content
 └── LeaseLost                   another worker took over this worker's flows
@@ -116,6 +117,10 @@ class StoreError(PersistasaurusError):
 
 class OutcomeUnknownError(StoreError):
     """The connection to the database was lost during a commit, and whether that happened is not known yet."""
+
+
+class StoreMovedError(StoreError):
+    """The database is out of service: its flows were, or are being, promoted to another one."""
 
 
 class StoreVersionError(StoreError):

@@ -31,8 +31,15 @@ def test_a_sound_database_is_verified(filled: Shell) -> None:
     """With 0 and the number of flows."""
     done = filled("db", "verify")
 
-    assert (done.code, done.out, done.err) == (0, "3 flows checked, 0 damaged, 0 problems in all\n", "")
-    assert filled("db", "verify", "--json").json == {"verified": 3, "damaged": 0, "problems": 0}
+    assert (done.code, done.err) == (0, "")
+    checked, digest = done.out.splitlines()
+    assert checked == "3 flows checked, 0 damaged, 0 problems in all"
+    assert filled("db", "verify", "flows.db", "--json").json == {
+        "verified": 3,
+        "damaged": 0,
+        "problems": 0,
+        "digest": digest.removeprefix("digest "),
+    }
 
 
 ONE_STEP = "flow_key = (SELECT flow_key FROM flow WHERE flow_id = 't-1') AND step = 1"
@@ -59,7 +66,7 @@ def test_an_edited_row_is_found_and_its_flow_named(filled: Shell, flow_id: str, 
     *findings, summary = done.lines
     assert done.code == 1
     assert [finding["flow_id"] for finding in findings] == [flow_id]
-    assert summary == {"verified": 3, "damaged": 1, "problems": 1}
+    assert (summary["verified"], summary["damaged"], summary["problems"]) == (3, 1, 1)
     assert f"flow {flow_id}: " in filled("db", "verify").out
 
 
@@ -71,7 +78,39 @@ def test_a_flow_whose_row_is_gone_is_found_by_its_steps(filled: Shell) -> None:
 
     assert [finding["flow_id"] for finding in findings] == [None]
     assert "steps but no row of their own" in findings[0]["problem"]
-    assert summary == {"verified": 2, "damaged": 0, "problems": 1}
+    assert (summary["verified"], summary["damaged"], summary["problems"]) == (2, 0, 1)
+
+
+def test_each_damaged_row_is_named(filled: Shell) -> None:
+    """Not only the first one of a flow."""
+    edit(filled, f"UPDATE step SET return_value = '3' WHERE {ONE_STEP}")
+    edit(filled, "UPDATE flow SET result = '\"sum: 7\"' WHERE flow_id = 't-1'")
+    edit(filled, f"UPDATE step SET attempts = 7 WHERE {ONE_STEP.replace('step = 1', 'step = 2')}")
+
+    problems = [finding["problem"] for finding in filled("db", "verify", "--json").lines[:-1]]
+
+    assert problems == [
+        "Its outcome does not match its checksum.",
+        "Step 1 does not match its checksum.",
+        "Step 2 does not match its checksum.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "sql, problem",
+    [
+        ("UPDATE flow SET owner = 99 WHERE flow_id = 'a-1'", "owned by a worker that is not there"),
+        ("UPDATE flow SET parent_key = 99 WHERE flow_id = 'a-1'", "a child of a flow that is not there"),
+        ("UPDATE flow SET status = 17 WHERE flow_id = 'a-1'", "status 17"),
+    ],
+)
+def test_a_flow_that_nobody_would_drive_is_found(filled: Shell, sql: str, problem: str) -> None:
+    """What a row refers to has to be there."""
+    edit(filled, sql)
+
+    (finding, _) = filled("db", "verify", "--json").lines
+
+    assert (finding["flow_id"], problem in finding["problem"]) == ("a-1", True)
 
 
 def test_a_damaged_index_is_found(filled: Shell) -> None:

@@ -7,11 +7,13 @@ import re
 import psycopg
 from psycopg import errors
 
-from persistasaurus.errors import LeaseLost, StoreError
+from persistasaurus.errors import LeaseLost, StoreError, StoreMovedError
 
 LEASE_LOST = "PS001"
 WRITER_GONE = "PS002"
 """What `ensure` raises in the database; see the migrations."""
+OUT_OF_SERVICE = "PS003"
+"""What `refuse` raises there."""
 
 TRANSIENT = (errors.SerializationFailure, errors.DeadlockDetected)
 """The transaction was undone because of another one: the same again may pass."""
@@ -89,6 +91,8 @@ def lease_lost(worker_id: int | None) -> LeaseLost:
 
 def explained(error: psycopg.Error, shown: str) -> StoreError:
     """Return what to raise for an error that left the connection whole: nothing was applied."""
+    if error.sqlstate == OUT_OF_SERVICE:
+        return StoreMovedError(_said(error))
     for kind, why, cure in _CURES:
         if isinstance(error, kind):
             return StoreError(f"The database {shown} could not be used. {why} ({_said(error)}). {cure}")

@@ -6,7 +6,7 @@ Each statement is native PostgreSQL: `$1` stands for the first value, `{schema}`
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -29,6 +29,10 @@ class Session:
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Return all rows of a query."""
         return self.send(sql, values).fetchall()
+
+    def copy(self, sql: str) -> AbstractContextManager[psycopg.Copy]:
+        """Begin a COPY ... FROM STDIN, which takes rows."""
+        return self.connection.cursor().copy(_text(sql, self.schema))
 
     def script(self, sql: str) -> None:
         """Execute several statements that have no values."""

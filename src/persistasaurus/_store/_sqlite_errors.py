@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import apsw
 
-from persistasaurus.errors import DamagedRecordError, StoreError
+from persistasaurus.errors import DamagedRecordError, StoreError, StoreMovedError
 
 # Another connection is in the way for now; SQLITE_PROTOCOL is a race for the WAL's read marks.
 BUSY = (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)
@@ -69,6 +69,9 @@ class explained:  # noqa: N801
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         if isinstance(error, apsw.Error):
+            # The one trigger there is says all: the store is out of service.
+            if getattr(error, "extendedresult", 0) == apsw.SQLITE_CONSTRAINT_TRIGGER:
+                raise StoreMovedError(str(error)) from error
             raise StoreError(_message(self._path, error)) from error
 
 

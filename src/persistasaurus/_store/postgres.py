@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -13,6 +11,7 @@ from persistasaurus._store import (
     _pg_commit,
     _pg_list,
     _pg_migrate,
+    _pg_names,
     _pg_open,
     _pg_read,
     _pg_reopen,
@@ -22,6 +21,7 @@ from persistasaurus._store._pg_address import address_of
 from persistasaurus._store._pg_listen import Listener
 from persistasaurus._store._pg_pool import Pool
 from persistasaurus._store._pg_rows import Session
+from persistasaurus._store._pg_service import check_in_service
 from persistasaurus._store._pg_writer import Writer
 from persistasaurus._store._sqlite_open import Durability
 from persistasaurus._store.base import (
@@ -110,7 +110,11 @@ class PostgresStore:
         return committed
 
     def open(self, on_change: Callable[[], None] | None = None) -> None:
-        """Connect, check the server, create or migrate the schema under a lock."""
+        """Connect, check the server, create or migrate the schema under a lock.
+
+        Raises:
+            StoreMovedError: it is out of service.
+        """
         if not self._pool.unusable:
             return
         self._pool.open()
@@ -141,7 +145,7 @@ class PostgresStore:
         """Return the number of a name; one transaction where the name is new."""
         name = (class_name, method_name)
         if name not in self._interned:
-            self._interned[name] = self._pool.read(lambda db: _intern(db, name))
+            self._interned[name] = self._pool.read(lambda db: _pg_names.intern(db, name))
         return self._interned[name]
 
     def register_worker(self, worker: WorkerRow, *, lease_ms: int) -> int:
@@ -282,6 +286,7 @@ class PostgresStore:
         self._synchronous = _pg_open.synchronous_commit(server, self._durability, self._address.shown)
         if not _pg_migrate.is_current(db, self._address.shown):
             _pg_migrate.migrate(db, self._address.shown)
+        check_in_service(db, self._address.shown)
 
     def _timed(self, act: Callable[[Session], tuple[int, int]]) -> int:
         """Run an `act` that answers with the server's time as well, and set the clock by it."""
@@ -301,21 +306,6 @@ class PostgresStore:
 
     def _writer_ids(self) -> list[int]:
         return [self._commits.writer_id, self._others.writer_id]
-
-
-def _intern(session: Session, name: tuple[str, str]) -> int:
-    digest = hashlib.sha256(json.dumps(name).encode()).hexdigest()
-    found = session.rows("SELECT name_id FROM {schema}.name WHERE digest = $1", (digest,))
-    if not found:
-        session.send(
-            """
-            INSERT INTO {schema}.name (class_name, method_name, digest) VALUES ($1, $2, $3)
-            ON CONFLICT DO NOTHING
-            """,
-            (*name, digest),
-        )
-        found = session.rows("SELECT name_id FROM {schema}.name WHERE digest = $1", (digest,))
-    return int(found[0][0])
 
 
 def _server_ms(session: Session) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from persistasaurus._store._sqlite_errors import damage_named
 from persistasaurus._store._sqlite_file import SqliteFile
 from persistasaurus._store._sqlite_open import Durability
 from persistasaurus._store._sqlite_rows import read_rows, write, write_rows
+from persistasaurus._store._sqlite_service import check_in_service
 from persistasaurus._store.base import (
     Batch,
     Claim,
@@ -64,8 +65,17 @@ class SqliteStore:
         return self._file.write(lambda db: _sqlite_commit.apply(db, batch, now_ms=self.clock.now_ms()))
 
     def open(self, on_change: Callable[[], None] | None = None) -> None:
-        """Open or create the database and migrate it under a lock; nobody tells of changes."""
+        """Open or create the database and migrate it under a lock; nobody tells of changes.
+
+        Raises:
+            StoreMovedError: it is out of service.
+        """
         self._file.open()
+        try:
+            self._file.read(lambda db: check_in_service(db, self._file.path))
+        except BaseException:
+            self._file.close()
+            raise
 
     def close(self) -> None:
         """Close every connection; the last one of all processes removes the write-ahead log."""

@@ -7,13 +7,16 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from persistasaurus._clock import SystemClock
 from persistasaurus._store._sqlite_open import Durability
+from persistasaurus._store._sqlite_whole import SqliteWhole
 from persistasaurus._store.sqlite import SqliteStore
 from persistasaurus.errors import UsageError
 
 if TYPE_CHECKING:
     from persistasaurus._clock import Clock
     from persistasaurus._store.base import Store
+    from persistasaurus._store.whole import WholeStore
 
 _SQLITE = "sqlite://"
 _POSTGRES = ("postgresql://", "postgres://")
@@ -56,6 +59,21 @@ def make_store(
             "postgresql://user@host/database."
         )
     return SqliteStore(text, clock=clock, durability=durability)
+
+
+def whole_store(url: str) -> WholeStore:
+    """Return the store of an address as a whole, not opened yet.
+
+    Raises:
+        UsageError: no store has such an address.
+    """
+    store = make_store(url, durability="full", clock=SystemClock())
+    if isinstance(store, SqliteStore):
+        return SqliteWhole(store._file.path)
+    from persistasaurus._store._pg_address import address_of  # noqa: PLC0415 - as above
+    from persistasaurus._store._pg_whole import PostgresWhole  # noqa: PLC0415
+
+    return PostgresWhole(address_of(url, None))
 
 
 def shown(url: str) -> str:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from persistasaurus._clock import SystemClock
-from persistasaurus._store.urls import make_store
+from persistasaurus._store.urls import make_store, shown, whole_store
+from persistasaurus._store.verification import Verification
+from persistasaurus._store.whole import FLOW
 from persistasaurus.cli._command import DatabaseCommand, Here
 from persistasaurus.cli._database import check_there, file_of, is_upgraded
-from persistasaurus.cli._exit import Exit, Refusal
-from persistasaurus.cli._output import console
-from persistasaurus.cli._verify import Finding, Verification
+from persistasaurus.cli._db_backup import backup
+from persistasaurus.cli._db_findings import show
+from persistasaurus.cli._db_promote import promote
+from persistasaurus.cli._exit import Exit
+from persistasaurus.cli._progress import Bars
 
 
 @click.group()
 def db() -> None:
-    """Create, migrate and check a database."""
+    """Create, migrate, check, back up and move a database."""
+
+
+db.add_command(backup)
+db.add_command(promote)
 
 
 @db.command(cls=DatabaseCommand)
@@ -36,52 +42,45 @@ def upgrade(here: Here, /) -> Exit:
     with closing(make_store(url, durability="full", clock=SystemClock())) as store:
         store.open()
     if here.out.as_json:
-        here.out.document({"database": url, "created": not existed, "changed": changed})
+        here.out.document({"database": shown(url), "created": not existed, "changed": changed})
     else:
         became = "created" if not existed else "upgraded" if changed else "up to date already"
-        here.out.text(f"{url}: {became}")
+        here.out.text(f"{shown(url)}: {became}")
     return Exit.OK
 
 
 @db.command(cls=DatabaseCommand)
+@click.argument("place", metavar="[PATH|URL]", required=False)
 @click.pass_obj
-def verify(here: Here, /) -> Exit:
-    """Check every flow's rows against their checksums, and the file's own structure.
+def verify(here: Here, /, place: str | None) -> Exit:
+    """Check every row against its checksum, each flow's chain of events, and the file's own structure.
 
-    Prints each damaged flow (with --json a line of JSON each and one for the whole at the end), and exits
-    with 1 where there is any. Workers may go on meanwhile.
+    Prints each damaged flow and row (with --json a line of JSON each and one for the whole at the end), and
+    exits with 1 where there is any. Workers may go on meanwhile: one moment of the database is checked.
     """
-    url = here.settings.url
+    url = place or here.settings.url
     check_there(url)
-    path = file_of(url)
-    if path is None:
-        raise Refusal("This database has no file that could be verified.", Exit.USAGE)
-    with Verification(path) as verification, _progress(here) as progress:
-        bar = progress.add_task("flows", total=verification.count())
-        findings = list(verification.findings(lambda: progress.advance(bar)))
-        checked = verification.checked
+    with closing(whole_store(url)) as store, Bars(here.out) as bars:
+        store.open()
+        with store.snapshot() as snapshot:
+            total = snapshot.count(FLOW)
+            verification = Verification(snapshot)
+            findings = list(verification.findings(lambda: bars.told("flows", verification.checked, total)))
     for finding in findings:
-        _print(here, finding)
+        show(here.out, finding)
     damaged = len({finding.flow_id for finding in findings if finding.flow_id is not None})
     if here.out.as_json:
-        here.out.line({"verified": checked, "damaged": damaged, "problems": len(findings)})
+        here.out.line(
+            {
+                "verified": verification.checked,
+                "damaged": damaged,
+                "problems": len(findings),
+                "digest": verification.digest,
+            }
+        )
     else:
-        here.out.text(f"{checked} flows checked, {damaged} damaged, {len(findings)} problems in all")
+        here.out.text(
+            f"{verification.checked} flows checked, {damaged} damaged, {len(findings)} problems in all"
+        )
+        here.out.text(f"digest {verification.digest or 'none, for some rows cannot be read'}")
     return Exit.FAILED if findings else Exit.OK
-
-
-def _progress(here: Here) -> Progress:
-    # On stderr, and only where someone watches: a pipe gets results and nothing else.
-    quiet = here.out.as_json or not sys.stderr.isatty()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(
-        *columns, console=console(sys.stderr), disable=quiet, transient=True, redirect_stdout=False
-    )
-
-
-def _print(here: Here, finding: Finding) -> None:
-    if here.out.as_json:
-        here.out.line({"flow_id": finding.flow_id, "problem": finding.problem})
-        return
-    where = "the file" if finding.flow_id is None else f"flow {finding.flow_id}"
-    here.out.text(f"{where}: {finding.problem}")
