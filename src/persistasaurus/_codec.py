@@ -9,6 +9,7 @@ NUL, NaN or lone surrogate, sets in one order. Nothing is ever unpickled.
 from __future__ import annotations
 
 import inspect
+import importlib
 import json
 import re
 from collections.abc import Mapping
@@ -55,7 +56,7 @@ def value_codec(annotation: Any) -> ValueCodec:
 
 def load_pydantic() -> None:
     """Import it now: Ctrl-C in the middle of an import breaks it for every thread that waits for it."""
-    import persistasaurus._adapter  # noqa: F401, PLC0415 (as in prepare)
+    importlib.import_module("persistasaurus._adapter")
 
 
 def object_codec(
