@@ -8,8 +8,8 @@ NUL, NaN or lone surrogate, sets in one order. Nothing is ever unpickled.
 
 from __future__ import annotations
 
-import inspect
 import importlib
+import inspect
 import json
 import re
 from collections.abc import Mapping
