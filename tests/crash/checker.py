@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import apsw
 
@@ -35,13 +35,23 @@ class Recorded:
         connection.set_busy_timeout(10_000)
         try:
             with connection:
-                self.log = _rows(connection, "execution_log")
-                self.flows = _rows(connection, "flow")
-                self.steps = _rows(connection, "step")
-                self.signals = _rows(connection, "signal")
-                self.workers = _rows(connection, "worker")
+                self._read(connection)
         finally:
             connection.close()
+
+    @classmethod
+    def of(cls, connection: apsw.Connection) -> Self:
+        """Return what a database holds that is open already, in memory for instance."""
+        recorded = cls.__new__(cls)
+        recorded._read(connection)
+        return recorded
+
+    def _read(self, connection: apsw.Connection) -> None:
+        self.log = _rows(connection, "execution_log")
+        self.flows = _rows(connection, "flow")
+        self.steps = _rows(connection, "step")
+        self.signals = _rows(connection, "signal")
+        self.workers = _rows(connection, "worker")
         self.by_step = {(row["flow_id"], row["step"]): row for row in self.log}
 
     def final(self) -> dict[tuple[str, int], str]:
@@ -180,9 +190,10 @@ def _epochs(reports: Sequence[Report]) -> Violations:
 
 
 def _acknowledged(reports: Sequence[Report], recorded: Recorded) -> Violations:
-    """A start or a result that somebody was told is in the log, and stays as it was told."""
-    for report in reports:
-        if report["what"] not in ("started", "result"):
+    """A start or a result that somebody was told is in the log, and stays as it was told until a retry."""
+    retried = {report["flow"]: at for at, report in enumerate(reports) if report["what"] == "reopening"}
+    for at, report in enumerate(reports):
+        if report["what"] not in ("started", "result") or at < retried.get(report["flow"], 0):
             continue
         row = recorded.by_step.get((report["flow"], 0))
         if row is None or not _is_recorded(report, row):

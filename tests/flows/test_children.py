@@ -225,3 +225,30 @@ def test_a_method_is_a_child_flow_too(database: Path) -> None:
         assert handle.result(10) == "ch"
         assert log_of(handle) == [(1, "child", "COMPLETE"), (2, "write", "COMPLETE")]
         assert handle.steps()[0].class_name == "Family"
+
+
+class LeftEarly(Exception):
+    pass
+
+
+@flow
+def leaving_mother() -> None:
+    leaf.submit("left")
+    raise LeftEarly
+
+
+@flow
+async def async_leaving_mother() -> None:
+    async_leaf.submit("left")
+    raise LeftEarly
+
+
+@pytest.mark.parametrize("family", [leaving_mother, async_leaving_mother])
+def test_a_child_goes_on_whose_parent_fails_while_it_is_started(database: Path, family: Any) -> None:
+    """It is durable and this worker's by then, and nobody else would drive it."""
+    with Persistasaurus(database) as app:
+        handle = start(app, family, "f")
+        with pytest.raises(LeftEarly):
+            handle.result(10)
+
+        assert app.handle("f/1").result(10) == "left"

@@ -13,7 +13,7 @@ import pytest
 
 from persistasaurus import FlowStatus, Persistasaurus, Retry, current, flow, step
 from persistasaurus.testing import MovableClock
-from tests.flows.kit import eventually, ran, start
+from tests.flows.kit import eventually, ran, sql, start
 
 failures_left: dict[str, int] = {}
 gate = threading.Event()
@@ -128,6 +128,23 @@ def hourly(label: str) -> str:
 @flow
 def waits_an_hour() -> str:
     return hourly("x")
+
+
+def test_an_attempt_after_a_retry_counts_although_a_crash_cut_it_short(database: Path) -> None:
+    """The log does not say that it began: the next one may not have its number."""
+    # given a flow that was retried, and whose worker died before it recorded anything
+    failures_left["x"] = 3
+    with Persistasaurus(database) as app, pytest.raises(Busy):
+        start(app, calls_flaky, "f").result(10)
+    ran.clear()
+    with Persistasaurus(database, worker=False) as client:
+        client.handle("f").retry()
+    sql(database, "UPDATE flow SET crashes = 1, lost_claims = 1")
+    # when
+    with Persistasaurus(database) as app:
+        assert app.handle("f").result(10) == "x"
+    # then
+    assert ran == ["x5:f/1"]
 
 
 def test_the_attempt_and_the_next_ones_time_are_recorded_before_the_wait(database: Path) -> None:

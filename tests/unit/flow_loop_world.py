@@ -19,6 +19,7 @@ class World:
     def __init__(self, now: float = 0.0) -> None:
         self.started: list[float] = []
         self.cancelled: list[int] = []
+        self.fired: list[tuple[float, int]] = []
         self.loop = FlowLoop(self, now=now)
         self._due: list[tuple[float, int, Callable[[], None]]] = []
 
@@ -42,6 +43,7 @@ class World:
         while self._due:
             due, number, fire = heapq.heappop(self._due)
             if number not in self.cancelled:
+                self.fired.append((due, number))
                 self.loop.drain(self._fire(due, fire))
                 return True
         return False
@@ -60,6 +62,48 @@ class World:
             return task.result()
         finally:
             self.loop.abandon()
+
+
+class Replay:
+    """Shows a program the timers that fired in another world, in the same order."""
+
+    def __init__(self, fired: list[tuple[float, int]]) -> None:
+        self.started: list[float] = []
+        self.cancelled: list[int] = []
+        self.loop = FlowLoop(self, now=0.0)
+        self._fired = fired
+        self._fires: list[Callable[[], None]] = []
+
+    def start_timer(self, delay: float, fire: Callable[[], None]) -> int:
+        self.started.append(delay)
+        self._fires.append(fire)
+        return len(self.started) - 1
+
+    def cancel_timer(self, number: int) -> None:
+        self.cancelled.append(number)
+
+    def run(self, coroutine: Coroutine[Any, Any, Any], *, at_once: int) -> Any:
+        """Run a program: the first events in one go, as a replay is, and the rest one at a time.
+
+        Raises:
+            Stuck: it has not ended with what was recorded.
+        """
+        task = self.loop.start(coroutine, context=copy_context(), name="main")
+        self.loop.drain()
+        self.loop.drain(self._deliver(self._fired[:at_once]))
+        for event in self._fired[at_once:]:
+            self.loop.drain(self._deliver([event]))
+        try:
+            if not task.done():
+                raise Stuck
+            return task.result()
+        finally:
+            self.loop.abandon()
+
+    def _deliver(self, events: list[tuple[float, int]]) -> Iterator[float]:
+        for due, number in events:
+            self._fires[number]()
+            yield due
 
 
 class Stuck(Exception):

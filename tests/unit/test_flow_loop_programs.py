@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.flow_loop_world import Stuck, World, run_plainly
+from tests.unit.flow_loop_world import Replay, Stuck, World, run_plainly
 
 Body = list[tuple[Any, ...]]
 
@@ -241,6 +241,22 @@ def test_a_random_program_takes_the_same_turns_as_on_asyncios_own_loop(
 ) -> None:
     """Everything that happens, in order, with its time; also where the program hangs."""
     assert _outcome(World().run, body, seconds) == _outcome(run_plainly, body, seconds)
+
+
+@settings(max_examples=150, deadline=None)
+@given(bodies, orders_of_timers, st.integers(0, 15))
+def test_a_random_program_takes_the_same_turns_on_replay(
+    body: Body, seconds: list[int], at_once: int
+) -> None:
+    """It asks for the same timers and sees the same, however many events it is shown at once."""
+    world = World()
+    live = _outcome(world.run, body, seconds)
+    replay = Replay(world.fired)
+
+    again = _outcome(lambda coroutine: replay.run(coroutine, at_once=at_once), body, seconds)
+
+    assert again == live
+    assert (replay.started, replay.cancelled) == (world.started, world.cancelled)
 
 
 @settings(max_examples=200, deadline=None)

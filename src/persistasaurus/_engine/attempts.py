@@ -26,7 +26,8 @@ def next_attempt(run: Run, operation: Operation) -> int:
     row = operation.row
     if row is None:
         return operation.attempt + 1 + (lost if operation.attempt == 0 else 0)
-    if row.attempts == 0 or row.due_at_ms is not None:
+    if row.attempts == row.attempts_before or row.due_at_ms is not None:
+        # None has begun, or none since the step was reopened or failed: a lost claim's is not in the row.
         return row.attempts + 1 + lost
     return row.attempts + 1
 
@@ -35,6 +36,11 @@ def is_settled(run: Run) -> bool:
     """Whether every step that a lost claim may have run is recorded by a start in this claim."""
     if run.seen <= run.replayed:
         return False  # the flow may still ask for one
+    return are_settled(run)
+
+
+def are_settled(run: Run) -> bool:
+    """Whether that is so of the steps that the flow has asked for: all, where it only waits."""
     return not any(_is_unsettled(run, operation) for operation in list(run.open.values()))
 
 

@@ -214,14 +214,14 @@ class Committer:
         failing = False
         while True:
             orders = [o for o in items if isinstance(o, Order)]
-            worker_id = self.worker_id
+            worker_id = self.worker_id  # another thread may register anew while this one writes
             progress = [p for p in items if isinstance(p, Progress) and p.run.worker_id == worker_id]
             if not progress and not orders:
                 return
             try:
-                committed = self._write(batch_of(progress, orders, self.worker_id, self._texts), orders)
+                committed = self._write(batch_of(progress, orders, worker_id, self._texts), orders)
             except LeaseLost:
-                self._lease_lost(self.worker_id or 0)
+                self._lease_lost(worker_id or 0)
                 items = orders
                 continue
             except StoreError as error:

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, cast
 
 from persistasaurus._codec import check_size
+from persistasaurus._engine.attempts import are_settled
 from persistasaurus._engine.progress import Progress
 from persistasaurus._engine.registry import display_name
 from persistasaurus._engine.results import Outcome
@@ -34,7 +35,8 @@ def rest(engine: Engine, run: Run, *, release: bool) -> None:
         return
     report = Progress(run)
     run.idle = True
-    run.lost_claims = 0
+    if run.lost_claims and are_settled(run):
+        run.lost_claims = 0  # else a delayed step of which a lost claim may have run an attempt still waits
     report.update = run.update(run.waiting_status(), idle=True, due_at_ms=due, release=release)
     if release:
         run.finished = True

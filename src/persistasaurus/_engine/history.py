@@ -159,10 +159,9 @@ def failed_steps(error: str | None) -> list[int]:
     if error is None:
         return []
     try:
-        found = json.loads(error).get("steps", [])
-    except (ValueError, AttributeError):
-        return []
-    return [step for step in found if isinstance(step, int)]
+        return [step for step in json.loads(error).get("steps", []) if isinstance(step, int)]
+    except (ValueError, AttributeError, TypeError):
+        return []  # nobody of ours has written that
 
 
 def reopen(replay: Replay, failed: Iterable[int], now_ms: int) -> Reopened:

@@ -16,7 +16,7 @@ from persistasaurus._engine.texts import INPUT
 from persistasaurus._engine.thread import SyncRun
 from persistasaurus._events import Happening
 from persistasaurus._model import PENDING, Kind
-from persistasaurus._store.base import ChildOutcome, FlowRow, History, NewFlow, StartedFlow
+from persistasaurus._store.base import ChildOutcome, FlowRow, History, Mailbox, NewFlow, StartedFlow
 from persistasaurus._store.checksum import flow_checksum
 from persistasaurus.errors import DamagedRecordError, FlowParked, StoreError, UnknownFlowError
 
@@ -92,7 +92,14 @@ class Memory:
         self._poked_early.discard(key)
         mail = self._engine.store.mailbox(key)
         if mail is not None and not run.finished:
-            run.post(lambda: run.poked(mail))
+            run.post(lambda: self._take_in(run, mail))
+
+    def _take_in(self, run: Run, mail: Mailbox) -> None:
+        # Still as idle as it was: the claim that saw the poke may have come before the flow went idle, and
+        # whatever is written now has to say that it runs again.
+        run.read_mail(mail)
+        if run.idle and not run.finished:
+            driving.rest(self._engine, run, release=False)  # nothing came of it
 
     def _drive(self, flow: FlowRow, run: Run) -> None:
         run.live = True  # nothing is recorded, and nobody has left anything

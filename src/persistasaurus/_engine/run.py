@@ -355,11 +355,6 @@ class Run(Calls):
             return WAITING
         return PENDING
 
-    def poked(self, mail: Mailbox) -> None:
-        """Take in what others have left; the store counts the flow as running until it rests again."""
-        self.idle = False
-        self.read_mail(mail)
-
     def read_mail(self, mail: Mailbox) -> None:
         """Take in what others have left for the flow, once its history is used up."""
         if not self.live:

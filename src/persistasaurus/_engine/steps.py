@@ -86,6 +86,12 @@ def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
     """Run an attempt, unless the worker may not: its lease is over, or the flow counts as idle."""
     if operation.abandoned or operation.done or run.halted is not None or run.worker_id != engine.worker_id:
         return
+    # Told twice to begin: it was due while it was held back, or while its flow was said to run.
+    if operation.running or operation.commits:
+        return
+    if operation.due_at_ms is not None and operation.due_at_ms > engine.now_ms():
+        engine.timers.arm(operation.due_at_ms, run, operation)
+        return
     # Before it is counted: the writer may take its row at any moment from then on.
     if not engine.may_start():
         engine.hold(run, operation)
@@ -128,10 +134,12 @@ def _run_attempt(engine: Engine, run: Run, operation: Operation) -> None:
 
 def _still_may(engine: Engine, run: Run, operation: Operation) -> bool:
     """Whether an attempt may run now that its thread or task is there; else it is dropped or kept back."""
+    # In this order: who stands still between the two must not go by the lease that this worker has got since.
+    may_start = engine.may_start()
     if operation.abandoned or run.worker_id != engine.worker_id:
         put_nothing(run, operation)
         return False
-    if not engine.may_start():
+    if not may_start:
         operation.attempt -= 1  # it has not run
         engine.hold(run, operation)
         put_nothing(run, operation)

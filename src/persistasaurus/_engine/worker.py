@@ -66,9 +66,13 @@ class Worker:
 
     def start(self) -> None:
         """Register, recover what dead workers have left, and start the thread."""
-        if self._engine.settings.worker:
+        while self._engine.settings.worker:
             self._register()
-            self._beat()
+            try:
+                self._beat()
+            except LeaseLost:
+                continue  # the process stood still for longer than a lease, between the two
+            break
         self._thread.start()
 
     def stop(self) -> None:
@@ -116,6 +120,7 @@ class Worker:
     def lost(self) -> None:
         """Give up this incarnation; the thread registers a new one."""
         self.lease_until = 0.0
+        self.next_due_ms = None  # without a lease it claims nothing, and would look again without a pause
         self._engine.worker_id = self._engine.committer.worker_id = None
         self.look()
 
