@@ -10,6 +10,7 @@ import pytest
 
 from persistasaurus import CipherError, FlowConflict, FlowStatus, Persistasaurus, StoreError, UsageError
 from persistasaurus.crypto import AesGcm
+from tests import postgres
 from tests.flows.kit import eventually, sql, until_status, until_waiting
 from tests.security.kit import (
     MARKER,
@@ -339,3 +340,18 @@ def test_a_value_that_looks_like_a_ciphertext_is_a_value(database: Path) -> None
             handle.send(note, looks)
             eventually(lambda handle=handle: handle.status() == FlowStatus.COMPLETE)
             assert handle.result(5) == looks * 2
+
+
+def test_postgresql_gets_ciphertext_too() -> None:
+    """The cipher is above the stores; whoever reads the server, its log or its backups sees no value."""
+    with postgres.new_schema() as url:
+        with Persistasaurus(url, cipher=ciphers(old=OLD)) as app:
+            assert run_busy(app).count(MARKER) == 6
+            app.handle("not-yet").send(note, MARKER)
+        with Persistasaurus(url, cipher=ciphers(new=NEW)) as app, pytest.raises(CipherError, match="'old'"):
+            app.handle("busy").result(1)
+        columns = "SELECT flow::text FROM flow UNION ALL SELECT step::text FROM step"
+        rows = postgres.in_schema(url, f"{columns} UNION ALL SELECT signal::text FROM signal")
+
+    assert len(rows) > 10
+    assert not any(MARKER in row[0] for row in rows)
