@@ -1,7 +1,4 @@
-"""Nobody sees an outcome before it is durable, and what belongs together becomes durable together.
-
-A trigger of SQLite's refuses a write for as long as the test wants it refused.
-"""
+"""Nobody sees an outcome before it is durable, and what belongs together becomes durable together."""
 
 from __future__ import annotations
 
@@ -11,13 +8,9 @@ import pytest
 
 from persistasaurus import FlowStatus, Persistasaurus, Signal, flow, step
 from tests.flows.kit import eventually, ran, sql, start, until_waiting
+from tests.flows.refusing import refused
 
 go_ahead = Signal("acknowledged_go_ahead", str)
-
-REFUSING = (
-    "CREATE TRIGGER refusing BEFORE INSERT ON step WHEN new.status = 1 "
-    "BEGIN SELECT RAISE(ABORT, 'refused by the test'); END"
-)
 
 
 @step
@@ -51,16 +44,15 @@ def one_acknowledged_signal() -> str:
 def test_a_flow_does_not_go_on_before_its_steps_outcome_is_durable(
     database: Path, two: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # given a database that refuses outcomes
     with Persistasaurus(database) as app:
-        sql(database, REFUSING)
-        # when a step has run
-        handle = start(app, two, "f")
-        eventually(lambda: "cannot write" in caplog.text or len(ran) > 1)
-        # then the next one has not begun, until it is recorded
-        assert ran == ["first"]
-        assert sql(database, "SELECT count(*) FROM step WHERE status = 1") == [(0,)]
-        sql(database, "DROP TRIGGER refusing")
+        # given a database that refuses outcomes
+        with refused(database, "INSERT", "step", when="new.status = 1"):
+            # when a step has run
+            handle = start(app, two, "f")
+            eventually(lambda: "cannot write" in caplog.text or len(ran) > 1)
+            # then the next one has not begun, until it is recorded
+            assert ran == ["first"]
+            assert sql(database, "SELECT count(*) FROM step WHERE status = 1") == [(0,)]
         assert handle.result(10) == 3
     assert ran == ["first", "second"]
 
@@ -68,17 +60,16 @@ def test_a_flow_does_not_go_on_before_its_steps_outcome_is_durable(
 def test_a_signal_is_pending_until_the_wait_that_took_it_is_recorded(
     database: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # given a flow that waits, on a database that refuses outcomes
     with Persistasaurus(database) as app:
+        # given a flow that waits, on a database that refuses outcomes
         handle = until_waiting(start(app, one_acknowledged_signal, "f"))
-        sql(database, REFUSING)
-        # when its signal comes
-        handle.send(go_ahead, "yes")
-        eventually(lambda: "cannot write" in caplog.text or handle.status() == FlowStatus.COMPLETE)
-        # then it is still there
-        assert sql(database, "SELECT name FROM signal") == [(go_ahead.name,)]
-        assert handle.status() != FlowStatus.COMPLETE
+        with refused(database, "INSERT", "step", when="new.status = 1"):
+            # when its signal comes
+            handle.send(go_ahead, "yes")
+            eventually(lambda: "cannot write" in caplog.text or handle.status() == FlowStatus.COMPLETE)
+            # then it is still there
+            assert sql(database, "SELECT name FROM signal") == [(go_ahead.name,)]
+            assert handle.status() != FlowStatus.COMPLETE
         # and taken with the record
-        sql(database, "DROP TRIGGER refusing")
         assert handle.result(10) == "yes"
     assert sql(database, "SELECT name FROM signal") == []

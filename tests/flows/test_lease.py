@@ -10,21 +10,22 @@ import pytest
 from persistasaurus import Persistasaurus, flow, step
 from persistasaurus._clock import SystemClock
 from tests.flows.kit import eventually, ran, sql, start
+from tests.flows.refusing import refused
 
 may_end = threading.Event()
 
-REFUSING = (
-    "CREATE TRIGGER refusing BEFORE UPDATE ON worker BEGIN SELECT RAISE(ABORT, 'refused by the test'); END"
-)
 
-
-class LateClock(SystemClock):
+class LateClock:
     """A steady clock that has gone on while the process did not run."""
 
-    late_s = 0.0
+    def __init__(self) -> None:
+        self._real = SystemClock()
+        self.late_s = 0.0
+        self.now_ms = self._real.now_ms
+        self.drives = self._real.drives
 
     def steady(self) -> float:
-        return super().steady() + self.late_s
+        return self._real.steady() + self.late_s
 
 
 @step
@@ -60,16 +61,15 @@ def test_no_step_starts_past_the_lease_until_it_is_renewed(
     with Persistasaurus(database, clock=clock) as app:
         handle = start(app, steps, "f")
         eventually(lambda: ran)
-        sql(database, REFUSING)
-        clock.late_s = 100.0
-        eventually(lambda: "the store cannot be reached" in caplog.text)
-        # when the step ends, past the lease
-        may_end.set()
-        eventually(lambda: sql(database, "SELECT 1 FROM step WHERE step = 1 AND status = 1"))
-        # then the next one is held back
-        eventually(lambda: app._engine_here("a test").has_held() or len(ran) > 1)
-        assert ran == ["first"]
+        with refused(database, "UPDATE", "worker"):
+            clock.late_s = 100.0
+            eventually(lambda: "the store cannot be reached" in caplog.text)
+            # when the step ends, past the lease
+            may_end.set()
+            eventually(lambda: sql(database, "SELECT 1 FROM step WHERE step = 1 AND status = 1"))
+            # then the next one is held back
+            eventually(lambda: app._engine_here("a test").has_held() or len(ran) > 1)
+            assert ran == ["first"]
         # until the lease is renewed
-        sql(database, "DROP TRIGGER refusing")
         handle.result(20)
     assert ran == ["first", "second"]

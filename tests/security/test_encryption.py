@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -324,11 +325,15 @@ def test_checksums_are_checked_without_the_key(database: Path) -> None:
     """They are over what is stored: a damaged row is found by whoever looks."""
     with Persistasaurus(database, cipher=ciphers(old=OLD)) as app:
         run_busy(app)
-    from persistasaurus.cli._verify import Verification
+    from persistasaurus._store.urls import whole_store
+    from persistasaurus._store.verification import Verification
 
-    with Verification(database) as verification:
-        assert list(verification.findings(lambda: None)) == []
-        assert verification.checked >= 3
+    with closing(whole_store(str(database))) as store:
+        store.open()
+        with store.snapshot() as snapshot:
+            verification = Verification(snapshot)
+            assert list(verification.findings(lambda: None)) == []
+    assert verification.checked >= 3
 
 
 def test_a_value_that_looks_like_a_ciphertext_is_a_value(database: Path) -> None:
