@@ -243,7 +243,10 @@ def _consumed(recorded: Recorded, flow_id: str) -> list[str]:
 
 
 def _too_early(reports: Sequence[Report], recorded: Recorded) -> Violations:
-    """A delayed step begins once its delay is over, and what comes after a sleep once that is."""
+    """A delayed step begins once its delay is over, and what comes after a sleep once that is.
+
+    An effect from before the record is of a life whose own wait, over by then, was never recorded.
+    """
     sleeps: dict[str, list[Report]] = defaultdict(list)
     for row in recorded.log:
         if row["method_name"] == "sleep":
@@ -254,7 +257,7 @@ def _too_early(reports: Sequence[Report], recorded: Recorded) -> Violations:
         own = recorded.by_step.get((report["flow"], report["step"]))
         before = [row for row in sleeps[report["flow"]] if row["step"] < report["step"]]
         for row in [own, *before]:
-            if row is not None and row["delay"] and report["ms"] < row["timestamp"] + row["delay"]:
+            if row is not None and 0 <= report["ms"] - row["timestamp"] < (row["delay"] or 0):
                 yield f"woken before it was due: {report} {row}"
 
 

@@ -122,6 +122,8 @@ def test_a_worker_with_a_number_that_was_used_is_found() -> None:
     [
         (DELAYED, True),
         (DELAYED | {"timestamp": 1400}, False),
+        (DELAYED | {"timestamp": 2000}, True),
+        (DELAYED | {"timestamp": 2001}, False),
         (DELAYED | {"step": 2, "method_name": "sleep"}, True),
         (DELAYED | {"step": 4, "method_name": "sleep"}, False),
         (DELAYED | {"step": 2, "method_name": "sleep", "timestamp": 1}, False),

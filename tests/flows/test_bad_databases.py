@@ -359,7 +359,7 @@ def test_nothing_is_acknowledged_into_a_file_that_nobody_finds_again(
         for ask in (
             lambda: app.start(flow_that_goes_on, 1),
             handle.status,
-            lambda: handle.send("news", 1),
+            lambda: handle.send("headlines", 1),
             app.flows,
         ):
             with pytest.raises(StoreError, match=gone):

@@ -34,6 +34,7 @@ from persistasaurus._engine import (
 )
 from persistasaurus._engine.host import Host
 from persistasaurus._engine.recovery import host_name
+from persistasaurus._engine.registry import Registry, Target
 from persistasaurus._store.base import WorkerRow
 from persistasaurus._store.sqlite import SqliteStore
 from persistasaurus.errors import StoreError
@@ -68,6 +69,8 @@ class Machine:
         self.faults = faults
         self.calls = 0
         self.stepped_ms = 0
+        self.latest_ms = 0
+        """The latest time that the wall clock ever showed: whoever was woken saw it, or an earlier one."""
         self.faulted: list[str] = []
         self.processes: list[Worker] = []
         self.workers: dict[int, Worker] = {}
@@ -81,7 +84,9 @@ class Machine:
 
     def now_ms(self) -> int:
         """Return the wall clock's time, which a fault may have set."""
-        return START_MS + self.stepped_ms + int(self.sim.now * 1000)
+        ms = START_MS + self.stepped_ms + int(self.sim.now * 1000)
+        self.latest_ms = max(self.latest_ms, ms)
+        return ms
 
     def steady(self) -> float:
         """Return the steady clock's time; a pause may come before it is read, none after."""
@@ -170,6 +175,17 @@ class Worker(Process):
         self.kill()
 
 
+class SimRegistry(Registry):
+    """Knows the simulation's flows only: what else was imported would make another run of a seed."""
+
+    def known(self) -> dict[tuple[str, str], Target]:
+        return {
+            name: target
+            for name, target in super().known().items()
+            if target.definition.function.__module__ == programs.__name__
+        }
+
+
 class SimApp(Persistasaurus):
     """An app of one process; its store is the machine's."""
 
@@ -186,6 +202,7 @@ class SimApp(Persistasaurus):
             step_threads=rng.choice([1, 4]),
             residents=rng.choice([0, 1, 100]),
         )
+        self._registry = SimRegistry()
         self._new_store = lambda: SimStore(process)
 
 

@@ -278,7 +278,7 @@ class Sync:
 
     def submits(self, numbers: list[int]) -> Body:
         futures = [slow.submit(n, n % 7) if n % 2 else work.submit(n) for n in numbers]
-        first = [world.saw(f.result()) for f in wait(futures, return_when="FIRST_COMPLETED").done]
+        first = [f.result() for f in wait(futures, return_when="FIRST_COMPLETED").done]
         self._note("first", first)
         came = [world.saw(future.result()) for future in as_completed(futures)]
         return sorted(came, key=lambda value: value.partition(":")[2])

@@ -22,23 +22,26 @@ def clear() -> None:
 
 def report(what: str, **fields: Any) -> None:
     """Note a fact; a process that is dead says nothing any more."""
-    check_alive()
-    reports.append({"what": what, **fields})
+    reports.append({"what": what, "serial": check_alive(), **fields})
 
 
-def check_alive() -> None:
-    """End here where the process is dead: its code is being unwound, or freed."""
+def check_alive() -> str:
+    """Return which process this is; end here where it is dead: its code is being unwound, or freed."""
     sim = scheduler.current
     if sim is None or sim.here is None or sim.here.process.dead:
         raise scheduler.GreenletExit
+    name: str = sim.here.process.name
+    return name
 
 
 def begin_effect() -> None:
     """Note that a step's effect begins; from then on others may come first."""
     here = current()
-    report("effect", flow=here.flow_id, step=here.step, attempt=here.attempt, key=here.idempotency_key)
-    if scheduler.current is not None:
-        scheduler.current.point()
+    check_alive()
+    sim: Any = scheduler.current
+    ms = sim.machine.latest_ms
+    report("effect", flow=here.flow_id, step=here.step, attempt=here.attempt, key=here.idempotency_key, ms=ms)
+    sim.point()
 
 
 def end_effect(given: object) -> str:

@@ -38,21 +38,21 @@ def three_hours_later(begun: str) -> str:
 
 
 @flow
-def sleeper(seconds: float) -> str:
+def months_asleep(seconds: float) -> str:
     begun = now().isoformat()
     sleep(seconds)
     return is_over(begun)
 
 
 @flow
-async def async_sleeper(seconds: float) -> str:
+async def months_asleep_async(seconds: float) -> str:
     begun = now().isoformat()
     await asyncio.sleep(seconds)
     return await is_over.submit(begun)
 
 
 @flow
-def delayed(seconds: float) -> str:
+def hours_delayed(seconds: float) -> str:
     return three_hours_later(now().isoformat())
 
 
@@ -84,9 +84,9 @@ def moved_clock(zygote: Zygote, folder: Path, seed: int) -> Outcome:
 def _begun(app: Persistasaurus, clock: MovableClock, rng: random.Random) -> dict[str, datetime]:
     due = {}
     for number in range(DELAYS):
-        kind: Any = rng.choice([sleeper, async_sleeper, delayed])
+        kind: Any = rng.choice([months_asleep, months_asleep_async, hours_delayed])
         seconds = rng.choice([0.001, 1.0, rng.uniform(0, 7200), rng.uniform(0, YEAR.total_seconds())])
-        seconds = 10_800 if kind is delayed else round(seconds, 3)
+        seconds = 10_800 if kind is hours_delayed else round(seconds, 3)
         app.start(kind.options(flow_id=f"{number}"), seconds)
         due[f"{number}"] = clock.now() + timedelta(seconds=seconds)
     clock.advance_sync(0)
