@@ -245,11 +245,12 @@ def _consumed(recorded: Recorded, flow_id: str) -> list[str]:
 def _too_early(reports: Sequence[Report], recorded: Recorded) -> Violations:
     """A delayed step begins once its delay is over, and what comes after a sleep once that is.
 
-    An effect from before the record is of a life whose own wait, over by then, was never recorded.
+    An effect from before the record is of a life whose own wait, over by then, was never recorded. A sleep
+    that was cancelled has kept nobody waiting.
     """
     sleeps: dict[str, list[Report]] = defaultdict(list)
     for row in recorded.log:
-        if row["method_name"] == "sleep":
+        if row["method_name"] == "sleep" and row["status"] != "CANCELLED":
             sleeps[row["flow_id"]].append(row)
     for report in reports:
         if report["what"] != "effect":

@@ -32,7 +32,7 @@ SOUND: list[dict[str, Any]] = [
 
 
 LATE = {"what": "effect", "flow": "a", "serial": 2, "step": 3, "attempt": 1, "key": "a/3", "ms": 2000}
-DELAYED = {"flow_id": "a", "step": 3, "method_name": "late", "timestamp": 1500, "delay": 600}
+DELAYED = {"flow_id": "a", "step": 3, "method_name": "late", "timestamp": 1500, "delay": 600, "status": "COMPLETE"}
 
 
 @pytest.fixture
@@ -125,6 +125,7 @@ def test_a_worker_with_a_number_that_was_used_is_found() -> None:
         (DELAYED | {"timestamp": 2000}, True),
         (DELAYED | {"timestamp": 2001}, False),
         (DELAYED | {"step": 2, "method_name": "sleep"}, True),
+        (DELAYED | {"step": 2, "method_name": "sleep", "status": "CANCELLED"}, False),
         (DELAYED | {"step": 4, "method_name": "sleep"}, False),
         (DELAYED | {"step": 2, "method_name": "sleep", "timestamp": 1}, False),
     ],

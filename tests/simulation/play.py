@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,12 +45,12 @@ class Played:
     switches: int = 0
 
 
-def play(seed: int, *, faults: bool = True) -> Played:
-    """Play a seed and judge it."""
+def play(seed: int, *, kinds: Sequence[str] = KINDS) -> Played:
+    """Play a seed, with faults of these kinds, and judge it."""
     world.clear()
     played = Played()
     with simulated(seed) as sim:
-        machine = Machine(sim, _faults(random.Random(f"{seed}/faults")) if faults else {})
+        machine = Machine(sim, _faults(random.Random(f"{seed}/faults"), kinds))
         operator = Operator(machine, random.Random(f"{seed}/flows"))
         try:
             operator.play()
@@ -69,10 +69,10 @@ def play(seed: int, *, faults: bool = True) -> Played:
     return played
 
 
-def _faults(rng: random.Random) -> dict[int, Fault]:
+def _faults(rng: random.Random, kinds: Sequence[str]) -> dict[int, Fault]:
     found: dict[int, Fault] = {}
-    for _ in range(rng.choice([0, 1, 2, 3, 4])):
-        kind = rng.choice(KINDS)
+    for _ in range(rng.choice([0, 1, 2, 3, 4]) if kinds else 0):
+        kind = rng.choice(kinds)
         amount = rng.choice([-0.5, 0.5, 5.0]) if kind.startswith("clock") else rng.choice([0.05, 0.5, 1.5])
         found[rng.randint(1, rng.choice([25, 60, 150]))] = Fault(kind, amount)
     return found
