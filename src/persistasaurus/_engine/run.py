@@ -357,6 +357,8 @@ class Run(Calls):
 
     def read_mail(self, mail: Mailbox) -> None:
         """Take in what others have left for the flow, once its history is used up."""
+        if mail.pokes < (self.mail or self).pokes:
+            return  # another thread read it before what was taken in meanwhile, which may hold more
         if not self.live:
             self.mail = mail
             return
