@@ -1,7 +1,7 @@
 # The two commands: `make demo` and `make test`.
 # Every target does its own set-up, in .venv, from the pins in requirements/. Needed: Python 3.11+ and make.
 #
-#   make test PROCESSES=8     test processes side by side (2)
+#   make test PROCESSES=8     test processes side by side (3)
 #   make test COVERAGE=1      with branch coverage
 #   make soak MINUTES=120     faults injected for that long (30), and a table
 #   make api PORT=8000        the sign-up demo over HTTP
@@ -10,7 +10,7 @@
 
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
-PROCESSES ?= 2
+PROCESSES ?= 3
 MINUTES ?= 30
 PORT ?= 8000
 
@@ -29,11 +29,11 @@ demo: .venv/installed
 test: lint types docs assets
 ifdef COVERAGE
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n $(PROCESSES)
+	$(BIN)/coverage run -m pytest -n $(PROCESSES) --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 else
-	$(BIN)/python -m pytest -n $(PROCESSES)
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 endif
 
 lint: .venv/tools

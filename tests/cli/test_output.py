@@ -109,6 +109,6 @@ def test_an_ascii_terminal_is_no_reason_to_fail(shell: Shell) -> None:
     """What it cannot show becomes an escape."""
     shell("start", "shop:echoed", "-a", "text=é", "--id", "e")
 
-    done = shell("show", "e", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    done = shell.anew("show", "e", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
 
     assert (done.code, "\\xe9" in done.out) == (0, True)

@@ -250,7 +250,7 @@ def _too_early(reports: Sequence[Report], recorded: Recorded) -> Violations:
     """
     sleeps: dict[str, list[Report]] = defaultdict(list)
     for row in recorded.log:
-        if row["method_name"] == "sleep" and row["status"] != "CANCELLED":
+        if row["method_name"] == "sleep" and row.get("status") != "CANCELLED":
             sleeps[row["flow_id"]].append(row)
     for report in reports:
         if report["what"] != "effect":

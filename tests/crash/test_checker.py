@@ -32,7 +32,7 @@ SOUND: list[dict[str, Any]] = [
 
 
 LATE = {"what": "effect", "flow": "a", "serial": 2, "step": 3, "attempt": 1, "key": "a/3", "ms": 2000}
-DELAYED = {"flow_id": "a", "step": 3, "method_name": "late", "timestamp": 1500, "delay": 600, "status": "COMPLETE"}
+DELAYED = {"flow_id": "a", "step": 3, "method_name": "late", "timestamp": 1500, "delay": 600}
 
 
 @pytest.fixture

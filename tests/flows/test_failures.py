@@ -457,7 +457,7 @@ def test_a_failed_child_is_retried_with_its_parent(database: Path, family: Any) 
 async def parallel_parent() -> list[str]:
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(failing_async_child(label, ms)) for label, ms in (("slow", 150), ("bad", 20))
+            group.create_task(failing_async_child(label, ms)) for label, ms in (("slow", 2000), ("bad", 20))
         ]
     return [task.result() for task in tasks]
 

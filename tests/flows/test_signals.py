@@ -190,7 +190,7 @@ def test_a_signal_that_does_not_fit_on_arrival_is_set_aside_and_the_wait_goes_on
             lambda: sql(database, "SELECT rejected FROM signal WHERE rejected IS NOT NULL"),
         )
         assert "approval" in reason
-        assert handle.status() == FlowStatus.WAITING_FOR_SIGNAL
+        until_waiting(handle)
         handle.send(approval, Approval(by="second"))
         assert handle.result(10) == "second 1"
     assert sql(database, "SELECT count(*) FROM signal WHERE rejected IS NOT NULL") == [(1,)]

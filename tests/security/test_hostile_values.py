@@ -15,9 +15,7 @@ from persistasaurus import FlowFailed, Persistasaurus, SerializationError, flow,
 from persistasaurus.crypto import AesGcm
 from tests.security.kit import OLD
 
-BOUNDED = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+BOUNDED = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 odd_text = st.text(st.characters(codec=None, exclude_categories=[])) | st.sampled_from(
     [

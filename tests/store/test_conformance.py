@@ -1202,7 +1202,7 @@ any_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
 whole = st.integers(-(2**63), 2**63 - 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts=st.lists(any_text, min_size=4, max_size=4), numbers=st.lists(whole, min_size=6, max_size=6))
 def test_any_row_comes_back_as_it_was(texts: list[str], numbers: list[int]) -> None:
     """Texts without NUL and surrogates, numbers of 64 bits; on a new store of each kind in memory."""

@@ -23,7 +23,7 @@ from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import (
     AfterValidator,
@@ -242,7 +242,7 @@ class TestWhatSurvives:
         """Whatever the annotation, the value read back is the value."""
 
         @given(value=values)
-        @settings(max_examples=40, deadline=None)
+        @settings(max_examples=40)
         def check(value):
             text, decoded = record(annotation, value)
 
@@ -257,7 +257,6 @@ class TestWhatSurvives:
         check()
 
     @given(value=json_values)
-    @settings(deadline=None)
     def test_plain_json_needs_no_annotation(self, value):
         """Without an annotation plain JSON comes back with its exact types, in canonical text."""
         text, decoded = record(Any, value)
@@ -271,7 +270,7 @@ class TestWhatSurvives:
         value=hostile_values,
         annotation=st.sampled_from([Any, dict[str, Any], list[Any], str, int | str, set[int]]),
     )
-    @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=300)
     def test_any_value_survives_or_is_refused(self, value, annotation):
         """No value changes unseen, and no other error than ours gets out."""
         codec = value_codec(annotation)
@@ -879,7 +878,6 @@ class TestArguments:
         assert codec_of(function).validate(one, what="x")[0] == codec_of(function).validate(two, what="x")[0]
 
     @given(name=st.text(), count=st.integers())
-    @settings(deadline=None)
     def test_encoding_and_validating_give_one_text(self, name, count):
         """The fast way and the careful way agree."""
         codec = codec_of(say)

@@ -157,7 +157,7 @@ def alike(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(fitting)
 def test_a_value_that_fits_its_annotation_comes_back_as_itself(case: tuple[Any, Any]) -> None:
     """The flow sees live what it will see on replay, and the caller's value is what it sees."""
@@ -171,7 +171,7 @@ def test_a_value_that_fits_its_annotation_comes_back_as_itself(case: tuple[Any, 
     _is_kept(text)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(annotations.map(lambda one: one[0]), hostile())
 @example(float, float("nan"))
 @example(Any, "\ud800")
@@ -193,7 +193,7 @@ def test_a_value_that_may_not_fit_is_refused_or_comes_back(annotation: Any, valu
     _is_kept(text)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(annotations.map(lambda one: one[0]), st.text() | odd | fitting.map(lambda case: _text(*case)))
 def test_text_from_outside_fits_or_is_refused(annotation: Any, text: str) -> None:
     """A signal by name is any text at all; what is taken can be recorded."""

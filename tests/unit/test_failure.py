@@ -607,7 +607,7 @@ class TestHostileExceptions:
         ),
         notes=st.lists(st.text(st.characters(exclude_categories=[])), max_size=2),
     )
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_any_exception_is_recorded_and_what_it_gives_is_stable(self, args, cls, notes):
         """A rebuilt exception gives the record that it came from."""
         exc = cls.__new__(cls, *(args if cls is not ExceptionGroup else ("g", [ValueError(*args)])))

@@ -234,7 +234,7 @@ def _nothing_logged() -> Iterator[None]:
 orders_of_timers = st.permutations([2**n for n in range(TIMERS)])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(bodies, orders_of_timers)
 def test_a_random_program_takes_the_same_turns_as_on_asyncios_own_loop(
     body: Body, seconds: list[int]
@@ -243,7 +243,7 @@ def test_a_random_program_takes_the_same_turns_as_on_asyncios_own_loop(
     assert _outcome(World().run, body, seconds) == _outcome(run_plainly, body, seconds)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(bodies, orders_of_timers, st.integers(0, 15))
 def test_a_random_program_takes_the_same_turns_on_replay(
     body: Body, seconds: list[int], at_once: int
@@ -259,7 +259,7 @@ def test_a_random_program_takes_the_same_turns_on_replay(
     assert (replay.started, replay.cancelled) == (world.started, world.cancelled)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(bodies, orders_of_timers, st.integers(0, 6))
 @example([("generate", [("timeout", [("sleep",)])])], [2, 1], 1)
 def test_a_random_program_can_be_dropped_at_any_event(body: Body, seconds: list[int], events: int) -> None:

@@ -123,7 +123,7 @@ def _completed(log: Log) -> list[StepRow]:
     return sorted((row for row in log.steps if row.event is not None), key=lambda row: row.event or 0)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(logs())
 def test_a_log_is_shown_in_the_order_of_its_events(log: Log) -> None:
     """Every completion once, the cancel at its place, and the chain ends where the writer goes on."""
@@ -138,7 +138,7 @@ def test_a_log_is_shown_in_the_order_of_its_events(log: Log) -> None:
     assert replay.rows == {row.step: row for row in log.steps}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(logs(), st.data())
 def test_a_change_of_any_column_of_any_row_is_found(log: Log, data: st.DataObject) -> None:
     """Also of one that makes no other column wrong."""
@@ -155,7 +155,7 @@ def test_a_change_of_any_column_of_any_row_is_found(log: Log, data: st.DataObjec
         verify(log.history(changed), NAME)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(logs(), st.data())
 def test_a_missing_or_exchanged_completion_is_found(log: Log, data: st.DataObject) -> None:
     """But for the last: without it the log is a clean prefix."""
@@ -187,7 +187,7 @@ def test_a_changed_flow_is_found(log: Log) -> None:
         verify(log.history(), NAME + 1)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(logs(), st.data())
 def test_a_reopened_log_is_whole_and_has_forgotten_nothing(log: Log, data: st.DataObject) -> None:
     """Failed steps are pending again; all others keep their outcomes, and what stays an event its order."""
