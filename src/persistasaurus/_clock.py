@@ -88,7 +88,7 @@ class DatabaseClock(SystemClock):
         earliest, latest = server_ms - received * 1000, server_ms + 1 - sent * 1000
         with self._lock:
             if self._offset_ms is None or not earliest <= self._offset_ms <= latest:
-                self._offset_ms = (earliest + latest) / 2
+                self._offset_ms = earliest  # nothing is due before the server itself would say so
 
 
 def to_ms(duration: Duration, what: str) -> int:
