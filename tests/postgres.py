@@ -120,10 +120,15 @@ def by_sql(url: str, statement: str) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
+def connected(url: str) -> psycopg.Connection[Any]:
+    """Connect outside of the library to the schema that a URL names."""
+    server, schema = re.fullmatch(r"(.*)[?&]schema=(\w+)", url).groups()  # type: ignore[union-attr]
+    return psycopg.connect(server, autocommit=True, options=f"-c search_path={schema}")
+
+
 def in_schema(url: str, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
     """Execute a statement on the tables of the schema that a URL names, and return its rows."""
-    server, schema = re.fullmatch(r"(.*)[?&]schema=(\w+)", url).groups()  # type: ignore[union-attr]
-    with psycopg.connect(server, autocommit=True, options=f"-c search_path={schema}") as connection:
+    with connected(url) as connection:
         cursor = connection.execute(statement.encode(), values)
         return cursor.fetchall() if cursor.description else []
 
@@ -153,6 +158,10 @@ def new_schema() -> Iterator[str]:
     if "PERSISTASAURUS_TEST_POSTGRES" in os.environ:
         # Whoever still uses it has been left behind by a test that killed it.
         by_sql(server_url(), f"SET client_min_messages = error; DROP SCHEMA IF EXISTS {name} CASCADE")
+
+
+def is_url(database: str) -> bool:
+    return database.startswith("postgresql://")
 
 
 def with_schema(url: str, name: str) -> str:

@@ -18,10 +18,16 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Self
 
 import apsw
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from tests import postgres
 
 Report = dict[str, Any]
 Violations = Iterator[str]
@@ -30,12 +36,17 @@ Violations = Iterator[str]
 class Recorded:
     """What the database holds, read on a connection of our own; nothing where it was not made yet."""
 
-    def __init__(self, path: str) -> None:
-        connection = apsw.Connection(path)
+    def __init__(self, db: str) -> None:
+        if postgres.is_url(db):
+            with postgres.connected(db) as server, server.transaction():
+                server.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                self._read(partial(_rows_of_schema, server))
+            return
+        connection = apsw.Connection(db)
         connection.set_busy_timeout(10_000)
         try:
             with connection:
-                self._read(connection)
+                self._read(partial(_rows, connection))
         finally:
             connection.close()
 
@@ -43,15 +54,15 @@ class Recorded:
     def of(cls, connection: apsw.Connection) -> Self:
         """Return what a database holds that is open already, in memory for instance."""
         recorded = cls.__new__(cls)
-        recorded._read(connection)
+        recorded._read(partial(_rows, connection))
         return recorded
 
-    def _read(self, connection: apsw.Connection) -> None:
-        self.log = _rows(connection, "execution_log")
-        self.flows = _rows(connection, "flow")
-        self.steps = _rows(connection, "step")
-        self.signals = _rows(connection, "signal")
-        self.workers = _rows(connection, "worker")
+    def _read(self, rows: Callable[[str], list[dict[str, Any]]]) -> None:
+        self.log = rows("execution_log")
+        self.flows = rows("flow")
+        self.steps = rows("step")
+        self.signals = rows("signal")
+        self.workers = rows("worker")
         self.by_step = {(row["flow_id"], row["step"]): row for row in self.log}
 
     def final(self) -> dict[tuple[str, int], str]:
@@ -68,6 +79,13 @@ def _rows(connection: apsw.Connection, table: str) -> list[dict[str, Any]]:
         return []  # the process was killed before it had made it
     names = [row[0] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))]
     return [dict(zip(names, row, strict=True)) for row in connection.execute(f"SELECT * FROM {table}")]
+
+
+def _rows_of_schema(connection: psycopg.Connection[Any], table: str) -> list[dict[str, Any]]:
+    if connection.execute("SELECT to_regclass(%s)", (table,)).fetchall() == [(None,)]:
+        return []
+    cursor = connection.cursor(row_factory=dict_row)
+    return cursor.execute(sql.SQL("SELECT * FROM {} ORDER BY 1, 2").format(sql.Identifier(table))).fetchall()
 
 
 def changed(before: dict[tuple[str, int], str], now: dict[tuple[str, int], str]) -> Violations:

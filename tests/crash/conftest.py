@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.crash.places import STORES, Place
 from tests.crash.processes import Zygote
 from tests.crash.soak import printed
 
@@ -33,6 +35,18 @@ def _strace() -> None:
 def zygote(forks: Zygote) -> Zygote:
     forks.fresh()
     return forks
+
+
+@pytest.fixture(params=STORES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where databases of one kind can be made, and then of the other."""
+    return Place(tmp_path, request.param)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Place:
+    """Where databases are files, for faults that only a file can have."""
+    return Place(tmp_path)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

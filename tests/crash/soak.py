@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests import postgres
+from tests.crash.places import Place
 from tests.crash.processes import Zygote
 from tests.crash.trials.every import TRIALS
 
@@ -35,6 +37,7 @@ class Soak:
 
     def run(self, threads: int) -> None:
         """Go on until the time is over, each kind at least once."""
+        postgres.server_url()  # before there are threads that would each start one
         lanes = [threading.Thread(target=self._lane, args=(lane, threads)) for lane in range(threads)]
         for lane in lanes:
             lane.start()
@@ -58,7 +61,7 @@ class Soak:
         folder.mkdir(exist_ok=True)
         row = self.rows[name]
         try:
-            faults, flows = TRIALS[name](zygote, folder, seed)
+            faults, flows = TRIALS[name](zygote, Place(folder), seed)
         except Exception as error:
             with self._lock:
                 row.violations.append(f"{name}, seed {seed}: {error!r:.4000}")

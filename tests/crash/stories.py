@@ -7,14 +7,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from flows import KINDS, async_sequence, delays, news, sequence
 from reporting import report, report_effect, report_end, saw
 
-from persistasaurus import FlowConflict, FlowParked, Persistasaurus, current, flow, sleep, step
+from persistasaurus import FlowConflict, FlowParked, Persistasaurus, StoreError, current, flow, sleep, step
 from persistasaurus._engine.engine import Engine
 
 
@@ -150,6 +151,52 @@ def stand_by(db: str) -> None:
     with Persistasaurus(db):
         report("ready")
         signal.pause()
+
+
+def drive_all(db: str, lease: float) -> None:
+    """Be a worker until SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with _entered(db, lease=lease) as app:
+        report("entered", worker=app._engine.worker_id if app._engine is not None else None)
+        signal.pause()
+
+
+def start_evenly(db: str, count: int, seconds: float) -> None:
+    """Start many flows in so many seconds, by a client that drives none, and see them all through."""
+    with _entered(db, worker=False) as app:
+        began = time.monotonic()
+        for number in range(count):
+            flow_id = f"flow-{number}"
+            time.sleep(max(0.0, began + seconds * number / count - time.monotonic()))
+            kind = (sequence, async_sequence)[number % 2]
+            persistently(lambda kind=kind, flow_id=flow_id: app.start(kind.options(flow_id=flow_id), 5))
+            report("started", flow=flow_id)
+        for number in range(count):
+            handle = app.handle(f"flow-{number}")
+            report("result", flow=handle.flow_id, value=persistently(handle.result))
+
+
+@contextmanager
+def _entered(db: str, **settings: Any) -> Generator[Persistasaurus]:
+    """Enter an app, once its server is there."""
+    app = Persistasaurus(db, crash_limit=10_000, drain=1, **settings)
+    persistently(app.__enter__)
+    try:
+        yield app
+    finally:
+        app.__exit__(None, None, None)
+
+
+def persistently(act: Callable[[], Any]) -> Any:
+    """Ask until the store answers."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return act()
+        except StoreError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
 
 
 def start_patient(db: str, kind: str, seconds: float, drain: float = 10) -> None:

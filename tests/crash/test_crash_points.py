@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from persistasaurus.testing import crash_points
 from tests.crash.checker import Recorded, changed, check, explained
+from tests.crash.places import Place, is_there
 from tests.crash.processes import Zygote
 
 KINDS = "submits gathers listens async_confirms retries fails async_parent async_sleeps"
@@ -20,42 +19,39 @@ pytestmark = pytest.mark.crash
 
 
 @pytest.mark.parametrize("point", [point for point in crash_points() if point not in NOT_REACHED])
-def test_a_process_that_dies_at_a_named_point_loses_nothing(
-    zygote: Zygote, tmp_path: Path, point: str
-) -> None:
+def test_a_process_that_dies_at_a_named_point_loses_nothing(zygote: Zygote, place: Place, point: str) -> None:
     """Three deaths a point, at the first, second and fourth time that it is reached; then one life."""
-    db = tmp_path / "flows.db"
+    db = place.database("flows")
     final: dict[tuple[str, int], str] = {}
     statuses = []
     for entry, crash, lease in _deaths(point):
-        process = zygote.start(entry, db=str(db), plan=_told(zygote), crash=crash, lease=lease)
+        process = zygote.start(entry, db=db, plan=_told(zygote), crash=crash, lease=lease)
         statuses.append((crash[0], process.wait()))
         zygote.settle()
-        now = Recorded(str(db)).final() if db.exists() else {}
+        now = Recorded(db).final() if is_there(db) else {}
         reopened = {report["flow"] for report in zygote.those(what="reopening")}
         assert not [*changed({p: o for p, o in final.items() if p[0] not in reopened}, now)]
         final |= now
 
-    last = zygote.start("soak", db=str(db), plan=_told(zygote)).wait()
+    last = zygote.start("soak", db=db, plan=_told(zygote)).wait()
 
     reports = zygote.settle()
-    violations = check(reports, Recorded(str(db)))
+    violations = check(reports, Recorded(db))
     assert (point, EXIT_STATUS) in statuses, f"{point} was never reached: {statuses}"
     assert last == 0
     assert not violations, explained(violations, reports)
 
 
 def test_without_the_count_of_lost_claims_an_attempt_would_be_given_twice(
-    zygote: Zygote, tmp_path: Path
+    zygote: Zygote, place: Place
 ) -> None:
     """The test above bites."""
+    db = place.database("flows")
     for _ in range(3):
-        zygote.start(
-            "forgetful_soak", db=str(tmp_path / "flows.db"), plan=PLAN, crash=["effect:after", 2]
-        ).wait()
+        zygote.start("forgetful_soak", db=db, plan=PLAN, crash=["effect:after", 2]).wait()
 
     reports = zygote.settle()
-    violations = check(reports, Recorded(str(tmp_path / "flows.db")), ended=False)
+    violations = check(reports, Recorded(db), ended=False)
     assert any("attempt 1 began after 1" in violation for violation in violations)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from persistasaurus import Persistasaurus, UsageError, flow, step
 from persistasaurus.testing import PowerLoss
+from tests.crash.places import Place
 from tests.crash.processes import Zygote
 from tests.crash.trials.power import power_loss
 
@@ -25,9 +26,9 @@ def doubles(number: int) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_what_was_acknowledged_survives_a_power_loss(zygote: Zygote, tmp_path: Path, seed: int) -> None:
+def test_what_was_acknowledged_survives_a_power_loss(zygote: Zygote, files: Place, seed: int) -> None:
     """100 losses in all, at any write from the making of the file on; then every flow goes on to its end."""
-    power_loss(zygote, tmp_path, seed)
+    power_loss(zygote, files, seed)
 
 
 def _lost(tmp_path: Path, seed: int, durability: str) -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.crash.checker import Recorded, check, explained
+from tests.crash.places import Place
 from tests.crash.processes import PATIENCE_S, Process, Zygote
-from tests.crash.trials.lease import paused, started_past_the_lease
+from tests.crash.trials.lease import IN_BETWEEN, paused, started_past_the_lease
 from tests.crash.trials.poison import poisoned
 from tests.crash.trials.processes import started_twice
 
@@ -20,9 +20,9 @@ pytestmark = pytest.mark.crash
 both_colours = pytest.mark.parametrize("kind", ["patient", "async_patient"])
 
 
-def test_a_failed_flow_goes_on_at_its_third_step_in_the_next_process(zygote: Zygote, tmp_path: Path) -> None:
+def test_a_failed_flow_goes_on_at_its_third_step_in_the_next_process(zygote: Zygote, place: Place) -> None:
     """The Java README's story: the third of five steps fails with "Uh oh", none before it is repeated."""
-    db = str(tmp_path / "hello.db")
+    db = place.database("hello")
 
     first = zygote.start("hello", db=db, broken=True)
     assert first.wait() == 1
@@ -41,46 +41,47 @@ def test_a_failed_flow_goes_on_at_its_third_step_in_the_next_process(zygote: Zyg
 
 @pytest.mark.parametrize("seed", range(5))
 def test_two_hundred_starts_of_one_id_in_two_processes_are_one_flow(
-    zygote: Zygote, tmp_path: Path, seed: int
+    zygote: Zygote, place: Place, seed: int
 ) -> None:
     """All get the result of the one flow instance, whose steps run once; another input is a conflict."""
-    started_twice(zygote, tmp_path, seed)
+    started_twice(zygote, place, seed)
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_process_that_was_stopped_past_its_lease_starts_nothing_and_overwrites_nothing(
-    zygote: Zygote, tmp_path: Path, seed: int
+    zygote: Zygote, place: Place, seed: int
 ) -> None:
     """SIGSTOP, take-over by another process, SIGCONT."""
-    paused(zygote, tmp_path, seed)
+    paused(zygote, place, seed)
 
 
 def test_without_the_deadline_a_stopped_process_would_start_steps_past_its_lease(
-    zygote: Zygote, tmp_path: Path
+    zygote: Zygote, place: Place
 ) -> None:
     """The test above bites."""
-    assert any(
-        started_past_the_lease(zygote, str(tmp_path / f"{trial}.db"), after=0.013 * trial, weak=True)
+    late = (
+        started_past_the_lease(zygote, place.database(f"{trial}"), after=0.013 * trial, weak=True)
         for trial in range(10)
     )
+    assert any(len(begun) > IN_BETWEEN for begun in late)
 
 
 @pytest.mark.peer("crashes not counted as attempts")
 @pytest.mark.parametrize("seed", range(4))
 def test_a_flow_that_kills_its_process_is_parked_and_the_others_end(
-    zygote: Zygote, tmp_path: Path, seed: int
+    zygote: Zygote, place: Place, seed: int
 ) -> None:
     """Parked after `crash_limit` claims, with its attempts counted; retried when it is repaired, it ends."""
-    poisoned(zygote, tmp_path, seed)
+    poisoned(zygote, place, seed)
 
 
 @pytest.mark.peer("recovery re-runs a flow that is live in the same process")
 @both_colours
 def test_a_flow_that_is_alive_in_the_same_process_is_not_recovered(
-    zygote: Zygote, tmp_path: Path, kind: str
+    zygote: Zygote, place: Place, kind: str
 ) -> None:
     """Two apps in one process on one file: the second leaves alone what the first one drives."""
-    db = str(tmp_path / "twins.db")
+    db = place.database("twins")
 
     assert zygote.start("twins", db=db, kind=kind).wait() == 0
 
@@ -91,10 +92,10 @@ def test_a_flow_that_is_alive_in_the_same_process_is_not_recovered(
 
 @both_colours
 def test_a_killed_worker_is_taken_over_by_a_living_one_at_once(
-    zygote: Zygote, tmp_path: Path, kind: str
+    zygote: Zygote, place: Place, kind: str
 ) -> None:
     """Its process is gone from this machine: nobody waits for its lease."""
-    db = str(tmp_path / "flows.db")
+    db = place.database("flows")
     living = zygote.start("stand_by", db=db)
     zygote.wait_for(what="ready", serial=living.serial)
     dying = zygote.start("start_patient", db=db, kind=kind, seconds=60)
@@ -117,10 +118,10 @@ def test_a_killed_worker_is_taken_over_by_a_living_one_at_once(
 
 @both_colours
 def test_a_process_that_is_asked_to_end_lets_a_running_step_finish_and_starts_no_other(
-    zygote: Zygote, tmp_path: Path, kind: str
+    zygote: Zygote, place: Place, kind: str
 ) -> None:
     """SIGTERM, and the step ends within the drain time: the next process goes on after it."""
-    db = str(tmp_path / "flows.db")
+    db = place.database("flows")
     ending = zygote.start("start_patient", db=db, kind=kind, seconds=0.5)
     zygote.wait_for(what="effect", serial=ending.serial)
 
@@ -136,10 +137,10 @@ def test_a_process_that_is_asked_to_end_lets_a_running_step_finish_and_starts_no
 
 @both_colours
 def test_a_step_that_outlasts_the_drain_is_left_to_the_next_start(
-    zygote: Zygote, tmp_path: Path, kind: str
+    zygote: Zygote, place: Place, kind: str
 ) -> None:
     """SIGTERM with a step of a minute: the process ends all the same, no crash is counted, the attempt is."""
-    db = str(tmp_path / "flows.db")
+    db = place.database("flows")
     ending = zygote.start("start_patient", db=db, kind=kind, seconds=60, drain=0.2)
     zygote.wait_for(what="effect", serial=ending.serial)
 
@@ -156,10 +157,10 @@ def test_a_step_that_outlasts_the_drain_is_left_to_the_next_start(
 
 @pytest.mark.parametrize("poke", [False, True])
 def test_the_death_of_a_worker_is_no_crash_of_the_flows_that_sleep(
-    zygote: Zygote, tmp_path: Path, *, poke: bool
+    zygote: Zygote, place: Place, *, poke: bool
 ) -> None:
     """Only flows with a step or body running at the crash count, however often the process dies."""
-    db = str(tmp_path / "flows.db")
+    db = place.database("flows")
     for _ in range(3):
         process = zygote.start("sleepers", db=db, poke=poke)
         zygote.wait_for(what="ready", serial=process.serial)

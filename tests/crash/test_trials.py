@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from persistasaurus import Persistasaurus, flow, sleep, step
+from tests.crash.places import Place
 from tests.crash.processes import Zygote
 from tests.crash.trials.clock import moved_clock
 from tests.crash.trials.mail import letters
@@ -19,37 +20,37 @@ pytestmark = pytest.mark.crash
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_eight_processes_on_one_file_hear_of_no_lock(zygote: Zygote, tmp_path: Path, seed: int) -> None:
+def test_eight_processes_on_one_file_hear_of_no_lock(zygote: Zygote, files: Place, seed: int) -> None:
     """While somebody holds the lock for longer than SQLite itself waits."""
-    lock_storm(zygote, tmp_path, seed, held_s=1.5 * seed)
+    lock_storm(zygote, files, seed, held_s=1.5 * seed)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_process_that_is_asked_to_leave_loses_nothing(zygote: Zygote, tmp_path: Path, seed: int) -> None:
+def test_a_process_that_is_asked_to_leave_loses_nothing(zygote: Zygote, place: Place, seed: int) -> None:
     """SIGTERM, SIGINT, and SIGINT twice, 20 times in all; some fork while flows run."""
-    asked_to_leave(zygote, tmp_path, seed)
+    asked_to_leave(zygote, place, seed)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_no_delay_is_cut_short_or_lost_however_the_clock_moves(
-    zygote: Zygote, tmp_path: Path, seed: int
+    zygote: Zygote, files: Place, seed: int
 ) -> None:
     """1,000 delays in all, clocks that jump by up to a year, nights of summer time, restarts."""
-    moved_clock(zygote, tmp_path, seed)
+    moved_clock(zygote, files, seed)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_disk_that_is_full_for_a_while_loses_nothing(zygote: Zygote, tmp_path: Path, seed: int) -> None:
+def test_a_disk_that_is_full_for_a_while_loses_nothing(zygote: Zygote, files: Place, seed: int) -> None:
     """24 times in all, by a limit of the file's size, of SQLite's pages, and by a small file system."""
-    full_disk(zygote, tmp_path, seed)
+    full_disk(zygote, files, seed)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_each_of_ten_thousand_letters_is_taken_once_or_pending(
-    zygote: Zygote, tmp_path: Path, seed: int
+    zygote: Zygote, place: Place, seed: int
 ) -> None:
     """Five rounds of 2,000: eight senders, before the start and after, a restart, timeouts, a cancel."""
-    letters(zygote, tmp_path, seed)
+    letters(zygote, place, seed)
 
 
 @step

@@ -994,20 +994,23 @@ def test_load_is_one_snapshot(connect: Connect) -> None:
     done = threading.Event()
 
     def write() -> None:
-        for count in range(1, 150):
-            writer.commit(
-                Batch(worker_id=me, steps=[step(key, count)], updates=[update(key, reason=str(count))])
-            )
-        done.set()
+        for count in range(1, 3_000):
+            batch = Batch(worker_id=me, steps=[step(key, count)], updates=[update(key, reason=str(count))])
+            writer.commit(batch)
+            if done.is_set():
+                return
 
+    seen: set[int] = set()
     with ThreadPoolExecutor(1) as pool:
         writing = pool.submit(write)
-        seen = set()
-        while not done.is_set() and not writing.done():
-            history = reader.load(key)
-            assert history is not None
-            assert str(len(history.steps)) == (history.flow.reason or "0")
-            seen.add(len(history.steps))
+        try:
+            while len(seen) < 20 and not writing.done():
+                history = reader.load(key)
+                assert history is not None
+                assert str(len(history.steps)) == (history.flow.reason or "0")
+                seen.add(len(history.steps))
+        finally:
+            done.set()
         writing.result()
 
     assert len(seen) > 5

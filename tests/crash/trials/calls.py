@@ -7,9 +7,9 @@ import shutil
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
+from tests.crash.places import Place
 from tests.crash.processes import Process, Zygote
 from tests.crash.trials.story import Outcome, Story
 
@@ -34,13 +34,13 @@ def injected(zygote: Zygote, process: Process, calls: str, how: str) -> Generato
         tracer.wait(10)
 
 
-def killed_at_a_call(zygote: Zygote, folder: Path, seed: int) -> Outcome:
+def killed_at_a_call(zygote: Zygote, place: Place, seed: int) -> Outcome:
     """Ten processes, each killed on entering its n-th sync or write."""
     rng = random.Random(seed)
     kills = flows = rounds = 0
     while kills < KILLS:
         rounds += 1
-        story = Story(zygote, folder / f"call-{seed}-{rounds}.db", rng, flows=FLOWS)
+        story = Story(zygote, place.database(f"call-{seed}-{rounds}"), rng, flows=FLOWS)
         for _ in range(rng.randint(4, KILLS)):
             calls, when = rng.choice([("fdatasync", rng.randint(1, 20)), (WRITES, rng.randint(1, 80))])
             process = story.begin(traced=True)
@@ -54,13 +54,13 @@ def killed_at_a_call(zygote: Zygote, folder: Path, seed: int) -> Outcome:
     return Outcome(kills, flows)
 
 
-def failing_calls(zygote: Zygote, folder: Path, call: str, first: int, period: int) -> Outcome:
+def failing_calls(zygote: Zygote, place: Place, call: str, first: int, period: int) -> Outcome:
     """One process whose `first` call of a kind fails with EIO, and each `period`-th after it.
 
     What is refused has not happened: it is not found, and asked for again it happens once.
     """
-    story = Story(zygote, folder / f"{call}-{first}.db", random.Random(f"{call}/{first}"), flows=FLOWS)
-    process = zygote.start("stubborn_soak", db=str(story.db), plan=story.plan, traced=True)
+    story = Story(zygote, place.database(f"{call}-{first}"), random.Random(f"{call}/{first}"), flows=FLOWS)
+    process = zygote.start("stubborn_soak", db=story.db, plan=story.plan, traced=True)
     with injected(zygote, process, call, f"error=EIO:when={first}+{period}"):
         assert process.wait() == 0, (call, first, zygote.those(what="trouble")[-3:])
     reports = story.look()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from persistasaurus import Persistasaurus, flow, now, sleep, step
 from persistasaurus.testing import MovableClock
+from tests.crash.places import Place
 from tests.crash.processes import Zygote
 from tests.crash.trials.story import Outcome
 
@@ -56,11 +56,11 @@ def hours_delayed(seconds: float) -> str:
     return three_hours_later(now().isoformat())
 
 
-def moved_clock(zygote: Zygote, folder: Path, seed: int) -> Outcome:
+def moved_clock(zygote: Zygote, place: Place, seed: int) -> Outcome:
     """Fifty delays while the clock jumps by up to a year, also over restarts: none early, none lost."""
     rng = random.Random(seed)
     clock = MovableClock(rng.choice(DATES) + timedelta(milliseconds=rng.randrange(2000)))
-    db = folder / f"clock-{seed}.db"
+    db = place.database(f"clock-{seed}")
     due: dict[str, datetime] = {}
     latest = clock.now()
     app: Any = None

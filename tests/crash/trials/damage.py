@@ -15,6 +15,7 @@ from typing import Any
 import apsw
 
 from persistasaurus import Persistasaurus, PersistasaurusError, Signal, StoreError, flow, step
+from tests.crash.places import Place
 from tests.crash.processes import Zygote
 from tests.crash.trials.story import Outcome
 
@@ -89,13 +90,13 @@ def make(folder: str) -> None:
     return base
 
 
-def damaged(zygote: Zygote, folder: Path, seed: int) -> Outcome:
+def damaged(zygote: Zygote, place: Place, seed: int) -> Outcome:
     """One damage of a random kind; every flow gives the right result, or an error that says what is wrong."""
     logging.getLogger("persistasaurus").setLevel(logging.CRITICAL + 1)
     rng = random.Random(seed)
-    base, place = made(folder), folder / f"damaged-{seed}"
-    subprocess.run(["cp", "-r", base, place], check=True)
-    db = place / "flows.db"
+    base, copy = made(place.folder), place.folder / f"damaged-{seed}"
+    subprocess.run(["cp", "-r", base, copy], check=True)
+    db = copy / "flows.db"
     name, do = rng.choice(list(DAMAGES.items()))
     what = f"seed {seed}, {name}: {do(db, rng)}"
     try:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import threading
-from contextlib import closing, suppress
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, cast
 
-import apsw
-
 from persistasaurus import FlowCancelled, FlowHandle, Persistasaurus, Signal, flow
+from tests.crash.checker import Recorded
+from tests.crash.places import Place
 from tests.crash.processes import Zygote
 from tests.crash.trials.story import Outcome
 
@@ -42,10 +42,10 @@ async def reader() -> list[str]:
     return taken
 
 
-def letters(zygote: Zygote, folder: Path, seed: int, *, count: int = 2_000) -> Outcome:
+def letters(zygote: Zygote, place: Place, seed: int, *, count: int = 2_000) -> Outcome:
     """Each letter is taken once or is pending still, in its sender's order; also over a restart."""
     rng = random.Random(seed)
-    db = folder / f"letters-{seed}.db"
+    db = place.database(f"letters-{seed}")
     kinds: dict[str, Any] = {f"flow-{n}": (reader, hasty_reader)[n % 8 == 0] for n in range(FLOWS)}
     sent: dict[str, list[list[str]]] = {flow_id: [[] for _ in range(SENDERS)] for flow_id in kinds}
 
@@ -76,7 +76,7 @@ def letters(zygote: Zygote, folder: Path, seed: int, *, count: int = 2_000) -> O
 def _end(
     app: Persistasaurus,
     kinds: dict[str, Any],
-    db: Path,
+    db: str,
     sent: dict[str, list[list[str]]],
     when: str,
     *,
@@ -104,10 +104,6 @@ def _taken(handle: FlowHandle[Any]) -> list[str]:
     return [row.return_value for row in steps]
 
 
-def _pending(db: Path, flow_id: str) -> list[str]:
-    with closing(apsw.Connection(str(db))) as connection:
-        connection.set_busy_timeout(5_000)
-        rows = connection.execute(
-            "SELECT json_extract(payload, '$') FROM signal WHERE flow_id = ? ORDER BY signal_id", (flow_id,)
-        )
-        return [row[0] for row in rows]
+def _pending(db: str, flow_id: str) -> list[str]:
+    pending = sorted(Recorded(db).signals, key=lambda row: row["signal_id"])
+    return [json.loads(row["payload"]) for row in pending if row["flow_id"] == flow_id]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
 from tests.crash.checker import Recorded, check, explained
+from tests.crash.places import Place
 from tests.crash.processes import Zygote
 from tests.crash.trials.story import Outcome
 
@@ -13,10 +13,10 @@ INNOCENTS = 8
 LIMIT = 5
 
 
-def poisoned(zygote: Zygote, folder: Path, seed: int) -> Outcome:
+def poisoned(zygote: Zygote, place: Place, seed: int) -> Outcome:
     """It is parked after five claims while the others end, and ends itself once it is repaired."""
     zygote.fresh()
-    db = str(folder / f"poison-{seed}.db")
+    db = place.database(f"poison-{seed}")
     statuses = [zygote.start("poisoned", db=db, innocents=INNOCENTS).wait()]
     while statuses[-1] == -signal.SIGKILL and len(statuses) < 4 * LIMIT:
         statuses.append(zygote.start("poisoned", db=db, innocents=INNOCENTS).wait())

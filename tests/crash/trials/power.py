@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
+from tests.crash.places import Place
 from tests.crash.processes import Zygote
 from tests.crash.trials.story import EXIT_STATUS, Outcome, Story
 
@@ -12,13 +12,13 @@ CUTS = 10
 FLOWS = 4
 
 
-def power_loss(zygote: Zygote, folder: Path, seed: int) -> Outcome:
+def power_loss(zygote: Zygote, place: Place, seed: int) -> Outcome:
     """Ten power losses on one or a few files; after each, all that was acknowledged is there."""
     rng = random.Random(seed)
     cuts = flows = rounds = 0
     while cuts < CUTS:
         rounds += 1
-        story = Story(zygote, folder / f"power-{seed}-{rounds}.db", rng, flows=FLOWS)
+        story = Story(zygote, place.database(f"power-{seed}-{rounds}"), rng, flows=FLOWS)
         for _ in range(rng.randint(4, CUTS)):
             at = rng.choice([rng.randint(1, 70), rng.randint(1, 300)])
             status = story.begin(power=[rng.getrandbits(32), at]).wait()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.crash.checker import Recorded, changed, check, explained
+from tests.crash.places import Place, is_there
 from tests.crash.processes import Process, Zygote
 
 KINDS = """
@@ -26,17 +26,19 @@ class Outcome(NamedTuple):
     flows: int
 
 
-Trial = Callable[[Zygote, Path, int], Outcome]
+Trial = Callable[[Zygote, Place, int], Outcome]
 
 
 class Story:
     """Flows on one file, whose processes come to harm, and what is known of them."""
 
     def __init__(
-        self, zygote: Zygote, db: Path, rng: random.Random, *, flows: int, kinds: list[str] | None = None
+        self, zygote: Zygote, db: str, rng: random.Random, *, flows: int, kinds: list[str] | None = None
     ) -> None:
         self.zygote = zygote
         self.db = db
+        self.reached_by = db
+        """How its processes reach it: through a proxy, for instance."""
         self.rng = rng
         zygote.fresh()
         some = kinds or KINDS
@@ -51,16 +53,16 @@ class Story:
     def begin(self, **faults: Any) -> Process:
         """Start a process that drives the flows, in one colour or the other."""
         entry = self.rng.choice(["soak", "async_soak"])
-        return self.zygote.start(entry, db=str(self.db), plan=self.plan, **faults)
+        return self.zygote.start(entry, db=self.reached_by, plan=self.plan, **faults)
 
     def look(self, *, ended: bool = False) -> list[Report]:
         """Hold what was reported so far against what is recorded; all processes are gone."""
         reports = self.zygote.settle()
-        if not self.db.exists():
+        if not is_there(self.db):
             acknowledged = [r for r in reports if r["what"] in ("started", "sent", "result", "saw")]
-            self.violations += [f"{report} was acknowledged, and there is no file" for report in acknowledged]
+            self.violations += [f"{report} was acknowledged, and nothing is there" for report in acknowledged]
             return reports
-        recorded = Recorded(str(self.db))
+        recorded = Recorded(self.db)
         now = recorded.final()
         reopened = {report["flow"] for report in reports if report["what"] == "reopening"}
         kept = {place: outcome for place, outcome in self._final.items() if place[0] not in reopened}
