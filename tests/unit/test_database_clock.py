@@ -38,6 +38,8 @@ def test_a_slower_answer_tells_nothing_new(clock: DatabaseClock) -> None:
 
 def test_time_stands_still_rather_than_going_back(clock: DatabaseClock) -> None:
     clock.measured(1_000_000, sent=10.499, received=10.5)
+    assert clock.now_ms() == 1_000_000
+
     clock.measured(999_000, sent=10.499, received=10.5)
 
     assert clock.now_ms() == 1_000_000
