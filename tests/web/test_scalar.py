@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from fastapi import FastAPI
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 
 import persistasaurus
 from persistasaurus.web import scalar_router
@@ -43,8 +43,11 @@ class Seen:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on(
             "console",
-            lambda told: self.complaints.append(told.text) if told.type in ("error", "warning") else None,
+            lambda told: self._complain(told) if told.type in ("error", "warning") else None,
         )
+
+    def _complain(self, told: ConsoleMessage) -> None:
+        self.complaints.append(f"{told.text} {told.location['url']}")
 
 
 @pytest.fixture
