@@ -40,7 +40,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.datastructures import MutableHeaders
@@ -207,7 +207,10 @@ def _over() -> Refused:
 
 
 def _file(asset: Asset) -> Response:
-    return FileResponse(asset.path, media_type=asset.media_type, headers={"Cache-Control": "no-cache"})
+    # Of a few kilobytes, sent at once: a page that is left while it loads does not cut it in two.
+    return Response(
+        asset.path.read_bytes(), media_type=asset.media_type, headers={"Cache-Control": "no-cache"}
+    )
 
 
 async def _stream(request: Request, look: Callable[[], Hashable | None], every: float) -> AsyncIterator[str]:
