@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 _DBOS = """
 import sys, time
@@ -29,8 +28,8 @@ DBOS.destroy()
 """
 
 
-def dbos_sequential(folder: Path, steps: int = 500) -> float:
+def dbos_sequential(db: str, steps: int = 500) -> float:
     """Return steps a second of one DBOS workflow on SQLite."""
-    command = [sys.executable, "-c", _DBOS, str(folder / "dbos.db"), str(steps)]
+    command = [sys.executable, "-c", _DBOS, db, str(steps)]
     finished = subprocess.run(command, capture_output=True, check=True, text=True)
     return float(finished.stdout.strip().splitlines()[-1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import apsw
 
@@ -16,9 +15,9 @@ CREATE TABLE log (
 INSERT = "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
-def open_raw(path: Path) -> apsw.Connection:
+def open_raw(db: str) -> apsw.Connection:
     """Return a connection as durable as the engine's own."""
-    connection = apsw.Connection(str(path))
+    connection = apsw.Connection(db)
     connection.execute("PRAGMA journal_mode = WAL").fetchall()
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(TABLE)
@@ -40,9 +39,9 @@ def row(number: int, per_flow: int) -> tuple[object, ...]:
     )
 
 
-def rows_per_second(folder: Path, *, commits: int, rows_a_commit: int) -> float:
+def rows_per_second(db: str, *, commits: int, rows_a_commit: int) -> float:
     """Return how many rows a second are durably inserted."""
-    connection = open_raw(folder / f"raw-{rows_a_commit}.db")
+    connection = open_raw(db)
     started = time.perf_counter()
     for commit in range(commits):
         connection.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""What is measured. Each function returns one figure and runs on a fresh file."""
+"""What is measured. Each function returns one figure and runs on a fresh database, by its path or URL."""
 
 from __future__ import annotations
 
@@ -69,9 +69,9 @@ def nap(seconds: float) -> None:
     sleep(seconds)
 
 
-def sequential(folder: Path, steps: int, *, is_async: bool) -> float:
+def sequential(db: str, steps: int, *, is_async: bool) -> float:
     """Return steps a second of one flow, each step durable before the next."""
-    with Persistasaurus(folder / f"sequential-{is_async}.db") as app:
+    with Persistasaurus(db) as app:
         chosen = hello_async if is_async else hello
         app.run(chosen, "World", 5)
         started = time.perf_counter()
@@ -79,13 +79,12 @@ def sequential(folder: Path, steps: int, *, is_async: bool) -> float:
         return steps / (time.perf_counter() - started)
 
 
-def concurrent(folder: Path, flows: int, steps: int, *, is_async: bool) -> float:
+def concurrent(db: str, flows: int, steps: int, *, is_async: bool) -> float:
     """Return steps a second of many flows at once, from the first start to the last result."""
-    path = folder / f"concurrent-{is_async}.db"
     chosen = hello_async if is_async else hello
 
     async def main() -> float:
-        async with Persistasaurus(path) as app:
+        async with Persistasaurus(db) as app:
             await app.run_async(chosen, "World", 5)
             started = time.perf_counter()
             await asyncio.gather(*[app.run_async(chosen, "World", steps) for _ in range(flows)])
@@ -94,10 +93,10 @@ def concurrent(folder: Path, flows: int, steps: int, *, is_async: bool) -> float
     return asyncio.run(main())
 
 
-def start_latency_ms(folder: Path, starts: int) -> tuple[float, float]:
+def start_latency_ms(db: str, starts: int) -> tuple[float, float]:
     """Return the median and 99th percentile of `app.start`, in milliseconds."""
     taken: list[float] = []
-    with Persistasaurus(folder / "start.db") as app:
+    with Persistasaurus(db) as app:
         app.run(hello, "World", 1)
         for _ in range(starts):
             started = time.perf_counter()
@@ -107,10 +106,10 @@ def start_latency_ms(folder: Path, starts: int) -> tuple[float, float]:
     return statistics.median(taken), statistics.quantiles(taken, n=100)[98]
 
 
-def signal_round_trip_ms(folder: Path, signals: int) -> tuple[float, float]:
+def signal_round_trip_ms(db: str, signals: int) -> tuple[float, float]:
     """Return the median and 99th percentile from `send` to the flow's result, in milliseconds."""
     taken: list[float] = []
-    with Persistasaurus(folder / "signal.db") as app:
+    with Persistasaurus(db) as app:
         handles = [app.start(echo) for _ in range(signals)]
         time.sleep(0.5)
         for handle in handles:
@@ -121,30 +120,28 @@ def signal_round_trip_ms(folder: Path, signals: int) -> tuple[float, float]:
     return statistics.median(taken), statistics.quantiles(taken, n=100)[98]
 
 
-def replay(folder: Path, steps: int, *, is_async: bool) -> float:
+def replay(db: str, steps: int, *, is_async: bool) -> float:
     """Return steps a second at which a recorded history is run through again."""
-    path = folder / f"replay-{is_async}.db"
     chosen = replayed if is_async else replayed_sync
-    with Persistasaurus(path) as app:
+    with Persistasaurus(db) as app:
         handle = app.start(chosen.options(flow_id="long"), "World", steps)
         while handle.status().value != "WAITING_FOR_SIGNAL":
             time.sleep(0.02)
-    with Persistasaurus(path, worker=False) as client:
+    with Persistasaurus(db, worker=False) as client:
         client.handle("long").send(proceed, 0)
     started = time.perf_counter()
-    with Persistasaurus(path) as app:
+    with Persistasaurus(db) as app:
         app.handle("long").result()
         seconds = time.perf_counter() - started
     return steps / seconds
 
 
-def bytes_a_step(folder: Path, flows: int, steps: int) -> float:
+def bytes_a_step(db: str, flows: int, steps: int) -> float:
     """Return the bytes on disk a step after a checkpoint, flows and their indexes included."""
-    path = folder / "bytes.db"
-    with Persistasaurus(path) as app:
+    with Persistasaurus(db) as app:
         for handle in [app.start(hello_async, "World", steps) for _ in range(flows)]:
             handle.result()
-    return path.stat().st_size / (flows * steps)
+    return Path(db).stat().st_size / (flows * steps)
 
 
 def import_seconds() -> float:

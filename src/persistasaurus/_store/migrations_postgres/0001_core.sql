@@ -124,7 +124,7 @@ $$;
 
 -- The time that leases go by; it moves within a transaction.
 CREATE FUNCTION {schema}.clock_ms() RETURNS bigint LANGUAGE sql VOLATILE AS $$
-    SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+    SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
 $$;
 
 CREATE VIEW {schema}.execution_log AS
