@@ -246,7 +246,10 @@ class AsyncRun(Run):
         if self.main is not None:
             self.halted = self.halted or Halt()
             before, self.thread_ident = self.thread_ident, threading.get_ident()
-            self.loop.abandon()
+            if self.loop.abandon():
+                # Each knows the other: apart, they are gone at once instead of at the collector's next turn.
+                self.main = None
+                del self.loop
             self.thread_ident = before
         self.open.clear()
 

@@ -139,13 +139,13 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
             if host_task is not None:
                 _swap_task(host, host_task)
 
-    def abandon(self) -> None:
+    def abandon(self) -> bool:
         """Drop the flow from memory: close its coroutines in their contexts and run nothing more of it.
 
-        Closing a coroutine runs its `finally` blocks, which nothing can prevent. They find a loop that is
-        closed: whatever they ask it for raises `GeneratorExit`, so that no step and no timer starts and no
-        timer is cancelled. Async generators are not finished. Nothing is logged, but of a flow that has
-        ended the failures that it did not look at. May be called again.
+        Returns whether all of them had ended before. Closing one runs its `finally` blocks, which nothing
+        can prevent. They find a loop that is closed: whatever they ask it for raises `GeneratorExit`, so
+        that no step and no timer starts and none is cancelled. Async generators are not finished. Nothing is
+        logged, but of a flow that has ended the failures that it did not look at. May be called again.
 
         Raises:
             RuntimeError: called from inside the flow.
@@ -155,8 +155,9 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
             if self._started == 1 and self._generators is None and self._tasks.are_finished():
                 self._let_go()  # nothing is left to close, of most flows
                 self._tasks.clear()
-                return
+                return True
         self.drain(self._close())
+        return False
 
     # What asyncio and the flow call.
 
