@@ -211,7 +211,9 @@ def _acknowledged(reports: Sequence[Report], recorded: Recorded) -> Violations:
     """A start or a result that somebody was told is in the log, and stays as it was told until a retry."""
     retried = {report["flow"]: at for at, report in enumerate(reports) if report["what"] == "reopening"}
     for at, report in enumerate(reports):
-        if report["what"] not in ("started", "result") or at < retried.get(report["flow"], 0):
+        if report["what"] not in ("started", "result"):
+            continue
+        if report["what"] == "result" and at < retried.get(report["flow"], 0):
             continue
         row = recorded.by_step.get((report["flow"], 0))
         if row is None or not _is_recorded(report, row):

@@ -161,7 +161,10 @@ def polite_soak(db: str, plan: Plan, *, forks: int = 0) -> None:
 
 
 def _fork_and_use(app: Persistasaurus, flow_id: str) -> None:
+    # A signal that comes in one of Python's own hooks around fork() would leave a lock of `logging` locked.
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     pid = os.fork()
+    signal.pthread_sigmask(signal.SIG_SETMASK, masked)
     if pid:
         assert os.waitpid(pid, 0)[1] == 0
         return

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from persistasaurus import Persistasaurus, flow, step
-from tests.crash.checker import Recorded, _epochs, _prefixes, _sent, _too_early, changed, check
+from tests.crash.checker import Recorded, _acknowledged, _epochs, _prefixes, _sent, _too_early, changed, check
 
 
 @step
@@ -96,6 +96,16 @@ def test_a_final_outcome_that_changes_is_found(recorded: Recorded) -> None:
     assert list(changed(before, before | {("a", 1): "another"}))
     assert list(changed(before, {}))
     assert not list(changed(before, dict(before)))
+
+
+def test_a_result_holds_until_its_flow_is_reopened(recorded: Recorded) -> None:
+    """Then it may have gone another way, whoever was told what before."""
+    failed = {"what": "result", "flow": "a", "error": ["E", "no"]}
+    reopening = {"what": "reopening", "flow": "a"}
+
+    assert list(_acknowledged([failed], recorded))
+    assert not list(_acknowledged([failed, reopening], recorded))
+    assert list(_acknowledged([failed, reopening, failed], recorded))
 
 
 def test_a_replay_that_shows_something_else_is_found() -> None:

@@ -1,5 +1,9 @@
 """A disk that forgets what was not synced, as a real one does when the power fails."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownParameterType=false
+# pyright: reportUnknownArgumentType=false, reportMissingTypeArgument=false
+# The stubs of apsw say Buffer, which typing knows from Python 3.12 on.
+
 from __future__ import annotations
 
 import os
