@@ -23,16 +23,16 @@ def add(a: int, b: int) -> int:
 
 
 @flow
-async def adds_async(a: int) -> int:
+async def forgotten_async(a: int) -> int:
     return await add_async(a, await add_async(a, 1))
 
 
 @flow
-def adds(a: int) -> int:
+def forgotten(a: int) -> int:
     return add(a, add(a, 1))
 
 
-@pytest.mark.parametrize("chosen", [adds_async, adds], ids=["async", "sync"])
+@pytest.mark.parametrize("chosen", [forgotten_async, forgotten], ids=["async", "sync"])
 def test_a_flow_that_has_ended_leaves_nothing_to_the_garbage_collector(tmp_path: Path, chosen: Any) -> None:
     """A thousand flows a second would be a heap that grows until its next turn."""
     gc.disable()
