@@ -281,7 +281,7 @@ class _VfsFile(apsw.VFSFile):
     def xWrite(self, data: Any, offset: int) -> None:  # noqa: N802
         with self._power._lock:
             self._power._before()
-            super().xWrite(data, offset) - the stubs say Buffer
+            super().xWrite(data, offset)
             self._file.waiting.append((offset, bytes(data)))
 
     def xTruncate(self, newsize: int) -> None:  # noqa: N802
