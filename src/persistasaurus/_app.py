@@ -216,8 +216,7 @@ class Persistasaurus:
             SerializationError: an argument does not fit its annotation or JSON; nothing was recorded.
             UnknownFlowError: the flow's class needs constructor arguments and is not registered.
         """
-        started, new, target = self._start(flow, args, kwargs, "app.start()")
-        return self._handle_of(cast("Future[StartedFlow]", started).result(), new, target)
+        return self._start_or_find(flow, args, kwargs)[1]
 
     @overload
     async def start_async(
@@ -257,6 +256,12 @@ class Persistasaurus:
         """Like `run`, for async code."""
         handle: FlowHandle[Any] = await self.start_async(flow, *args, **kwargs)
         return await handle
+
+    def _start_or_find(self, flow: Any, args: Any, kwargs: Any) -> tuple[StartedFlow, FlowHandle[Any]]:
+        """Start a flow, or find it under its id; returns also how it was found, before it went on."""
+        answer, new, target = self._start(flow, args, kwargs, "app.start()")
+        started = cast("Future[StartedFlow]", answer).result()
+        return started, self._handle_of(started, new, target)
 
     def _start(
         self,

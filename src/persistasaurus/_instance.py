@@ -98,8 +98,8 @@ class FlowInstance(Generic[F]):
 
     def _start(self, call: Callable[[F], Any]) -> FlowHandle[Any]:
         flow, args, kwargs = self._recorded(call, Flow)
-        handle: FlowHandle[Any] = self._app.start(flow.options(flow_id=self.flow_id), *args, **kwargs)
-        if handle._row().status == FAILED:
+        found, handle = self._app._start_or_find(flow.options(flow_id=self.flow_id), args, kwargs)
+        if not found.created and found.status == FAILED:
             handle.retry()
         return handle
 

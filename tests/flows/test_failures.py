@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from persistasaurus import FlowStatus, Persistasaurus, Signal, current, flow, sleep, step
+from persistasaurus._events import Event, Happening
 from tests.flows.kit import eventually, log_of, ran, start, until_status, until_waiting
 
 go = Signal("failures-go", str)
@@ -132,6 +134,42 @@ def test_running_the_instance_again_goes_on_at_the_failed_step(database: Path, l
     # then
     assert result == ["a", "b", "c"]
     assert ran == ["a", "b", "c", "c", "c"]
+
+
+def test_a_result_asked_for_after_a_retry_is_not_the_failure_from_before_it(database: Path) -> None:
+    failed, go_on = threading.Event(), threading.Event()
+
+    def hold(event: Event) -> None:
+        if event.happening is Happening.FLOW_ENDED and event.flow_id == "f" and not failed.is_set():
+            failed.set()
+            go_on.wait(10)
+
+    # given a failure that is recorded, and of which this process has not told anybody yet
+    broken.add("b")
+    with Persistasaurus(database, observer=hold) as app:
+        handle = start(app, async_line, "f")
+        assert failed.wait(10)
+        broken.clear()
+        handle.retry()
+        # when
+        threading.Timer(0.1, go_on.set).start()
+        # then
+        assert handle.result(10) == ["a", "b", "c"]
+
+
+@both_colours
+def test_a_flow_that_fails_as_soon_as_it_runs_is_not_run_again_by_its_own_start(
+    database: Path, lined: Any
+) -> None:
+    # given
+    broken.add("a")
+    with Persistasaurus(database) as app:
+        # when
+        for number in range(100):
+            with pytest.raises(Uhoh):
+                app.get_flow(lined, f"f{number}").run(lambda f: f())
+    # then
+    assert ran == ["a"] * 100
 
 
 def test_a_flow_can_be_retried_many_times(database: Path) -> None:

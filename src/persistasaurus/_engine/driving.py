@@ -131,7 +131,7 @@ def _ended(engine: Engine, run: Run, outcome: Outcome) -> None:
     log.log(level, "flow %s", status.lower(), extra=extra)
     if engine.facts.observed:
         engine.facts.tell(Happening.FLOW_ENDED, run, status=status)
-    engine.results.tell(run.flow_id, outcome)
+    engine.tell(run.flow_id, outcome)
     engine.memory.child_ended(run, outcome)
 
 
@@ -175,7 +175,7 @@ def park(engine: Engine, run: Run, reason: BaseException) -> None:
         log.error("flow parked: %s", message, extra=extra)
         if engine.facts.observed:
             engine.facts.tell(Happening.FLOW_PARKED, run, status=STATUS_BY_CODE[PARKED])
-        engine.results.tell(run.flow_id, outcome)
+        engine.tell(run.flow_id, outcome)
 
     report.then = parked
     run.put(report)

@@ -23,7 +23,7 @@ from persistasaurus._engine.names import Names
 from persistasaurus._engine.pool import Pool
 from persistasaurus._engine.progress import Order, Progress
 from persistasaurus._engine.registry import Registry
-from persistasaurus._engine.results import Results
+from persistasaurus._engine.results import Outcome, Results
 from persistasaurus._engine.run import Run
 from persistasaurus._engine.runners import Runners
 from persistasaurus._engine.settings import Settings
@@ -286,6 +286,11 @@ class Engine:
     def kick(self) -> None:
         """Have the worker look for flows to claim."""
         self.worker.look()
+
+    def tell(self, flow_id: str, outcome: Outcome) -> None:
+        """Tell those who wait for a flow that has ended, or is parked, and is no longer driven here."""
+        if not self.results.tell(flow_id, outcome):
+            self.worker.ring()
 
     def write_start(self, run: Run, operation: Operation, status: int) -> None:
         """Have the start of an operation written with the flow's next commit, or alone soon."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import Future
 from typing import NamedTuple
 
-from persistasaurus._model import PARKED, STATUS_BY_CODE
+from persistasaurus._model import COMPLETE, PARKED, STATUS_BY_CODE
 from persistasaurus._store.base import FlowRow, Store
 
 SIGNALS_S = 0.05
@@ -80,13 +80,24 @@ class Results:
                 self._waiting.pop(flow_id, None)
                 self._keys.pop(flow_id, None)
 
-    def tell(self, flow_id: str, outcome: Outcome) -> None:
-        """Give an outcome to all who wait for it."""
+    def tell(self, flow_id: str, outcome: Outcome) -> bool:
+        """Give an outcome that is final to all who wait for it.
+
+        Any but COMPLETE may be reopened, by another process even before this one tells of it: those who
+        began to wait after that are not to hear of it. False where somebody waits whom `ask` has to tell.
+        """
         if flow_id not in self._waiting:
-            return
+            return True
         with self._lock:
+            if outcome.status != COMPLETE:
+                self.to_ask.append(flow_id)
+                return False
             futures = self._waiting.pop(flow_id, [])
             self._keys.pop(flow_id, None)
+        self._give(futures, outcome)
+        return True
+
+    def _give(self, futures: Iterable[Waiter], outcome: Outcome) -> None:
         for future in futures:
             if isinstance(future, asyncio.Future):
                 self._on_host(_answer, future, outcome)
@@ -95,20 +106,27 @@ class Results:
 
     def note_change(self) -> None:
         """Have everybody's flow looked at again: the store has changed."""
-        self.to_ask = list(self._waiting)
+        with self._lock:
+            self.to_ask = list(self._waiting)
 
     def ask(self, store: Store, *, driven_here: Container[int]) -> None:
-        """Look in the store for the outcomes of flows that other processes drive, some at each call.
+        """Look in the store for outcomes that nobody tells of, some at each call.
 
         `driven_here` holds the keys of those that need no look: they tell.
         """
         for flow_id in self.to_ask[:ASKED_AT_ONCE]:
-            asked = flow_id in self._waiting and self._keys.get(flow_id, 0) not in driven_here
+            with self._lock:
+                # Only these: who begins to wait from now on looks for himself, and may see it reopened.
+                futures = list(self._waiting.get(flow_id, ()))
+                asked = bool(futures) and self._keys.get(flow_id, 0) not in driven_here
             row = store.find(flow_id) if asked else None
-            self.to_ask.remove(flow_id)  # not before: where the store fails, it is asked once more
+            with self._lock:
+                self.to_ask.remove(flow_id)  # not before: where the store fails, it is asked once more
             outcome = outcome_of(row) if row is not None else None
             if outcome is not None:
-                self.tell(flow_id, outcome)
+                for future in futures:
+                    self.forget(flow_id, future)
+                self._give(futures, outcome)
 
     def close(self, reason: BaseException) -> None:
         """Tell everybody that no outcome will come in this app."""
