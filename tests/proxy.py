@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
@@ -40,14 +40,18 @@ class Proxy:
         """Cleared: nothing is passed on to the server, and nothing closed."""
         self._lock = threading.Lock()
         self._left: int | None = None
+        self._then: list[int] = []
         self._place: Place = "before"
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def cut(self, place: Place, *, after: int = 0) -> None:
-        """Lose the connection that ends the next transaction, or one that is so many later."""
+    def cut(self, place: Place, *, after: int = 0, then: Sequence[int] = ()) -> None:
+        """Lose the connection that ends the next transaction, or one that is so many later.
+
+        `then` says how many pass before each of the next losses.
+        """
         with self._lock:
-            self._place, self._left = place, after
+            self._place, self._left, self._then = place, after, list(then)
 
     def is_armed(self) -> bool:
         return self._left is not None
@@ -124,7 +128,7 @@ class Proxy:
             if self._left > 0:
                 self._left -= 1
                 return None
-            self._left = None
+            self._left = self._then.pop(0) if self._then else None
             self.cuts += 1
             self.refusing |= self.refuse_after_cut
             return self._place

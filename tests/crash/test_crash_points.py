@@ -45,14 +45,14 @@ def test_a_process_that_dies_at_a_named_point_loses_nothing(zygote: Zygote, plac
 def test_without_the_count_of_lost_claims_an_attempt_would_be_given_twice(
     zygote: Zygote, place: Place
 ) -> None:
-    """The test above bites."""
+    """The test above bites, once two deaths in a row hit the same step."""
     db = place.database("flows")
-    for _ in range(3):
+    for _ in range(20):
         zygote.start("forgetful_soak", db=db, plan=PLAN, crash=["effect:after", 2]).wait()
-
-    reports = zygote.settle()
-    violations = check(reports, Recorded(db), ended=False)
-    assert any("attempt 1 began after 1" in violation for violation in violations)
+        violations = check(zygote.settle(), Recorded(db), ended=False)
+        if any("attempt 1 began after 1" in violation for violation in violations):
+            return
+    raise AssertionError("no attempt was given twice")
 
 
 def _deaths(point: str) -> list[tuple[str, list[object], float]]:

@@ -164,6 +164,23 @@ def test_reads_go_on_by_a_fresh_connection(store: PostgresStore, proxy: Proxy, m
     assert proxy.cuts == 18
 
 
+@pytest.mark.parametrize("place", PLACES)
+def test_an_answer_is_read_back_however_often_that_is_interrupted(
+    store: PostgresStore, proxy: Proxy, me: int, place: Place
+) -> None:
+    """Told that it is not known, a client would send its signal again: it would be there twice."""
+    known = start_one(store, me, "known")
+    key = start_one(store, me)
+
+    # The commit, and after a look at what became of it, each reading of its answer but the last.
+    proxy.cut(place, then=[1, 0, 0, 0])
+    answer = store.commit(mixed(me, key, 1))
+
+    assert proxy.cuts >= 4
+    _check_answer(store, answer, known, 1)
+    assert len(store.signals("inbox")) == 1
+
+
 def test_every_connection_that_broke_at_once_is_replaced(store: PostgresStore, proxy: Proxy, me: int) -> None:
     """As after a restart of the server, when all that were idle are dead."""
     barrier = threading.Barrier(4)

@@ -86,11 +86,11 @@ class Writer:
                     if not happened and tries == TRIES:
                         raise
             try:
-                return self._pool.read(look)
-            except StoreError as error:
+                return self._patiently(lambda: self._pool.read(look))
+            except OutcomeUnknownError:
                 # It has happened: given again, it must not happen once more.
                 self._known[number] = True
-                raise _unknown(self._pool.address.shown, error) from error
+                raise
 
     def _settle(self, number: int) -> bool:
         """Return whether the transaction of a mark was committed when its outcome was not known."""
@@ -120,16 +120,18 @@ class Writer:
 
     def _happened(self, number: int) -> bool:
         """Find out whether the transaction of a mark was committed."""
+        mark = self._patiently(lambda: self._pool.write(lambda session: _mark_of(session, self.writer_id)))
+        self._unknown = None
+        return mark == number
+
+    def _patiently(self, ask: Callable[[], T]) -> T:
         give_up_at, pause = _REAL.steady() + PATIENCE_S, 0.02
         while True:
             try:
-                happened = self._pool.write(lambda session: _mark_of(session, self.writer_id)) == number
+                return ask()
             except StoreError as error:
                 if _REAL.steady() >= give_up_at or self._pool.unusable:
                     raise _unknown(self._pool.address.shown, error) from error
-            else:
-                self._unknown = None
-                return happened
             time.sleep(pause)
             pause = min(pause * 2, 0.5)
 
