@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from persistasaurus.dev._receiver import JSON, LARGEST_BODY, PROTOBUF, receiver
 from persistasaurus.dev._telemetry import Telemetry
 
+GZIPPED = {"content-type": PROTOBUF, "content-encoding": "gzip"}
 TRACE_ID = "5b8efff798038103d269b633813fc60c"
 SPAN_ID = "eee19b7ec3c1b174"
 RESOURCE = {"attributes": [{"key": "service.name", "value": {"stringValue": "api"}}]}
@@ -131,21 +132,25 @@ async def test_metrics_become_series(client, telemetry):
 @pytest.mark.parametrize(
     "content, headers, status",
     [
-        (b"{", {"content-type": JSON}, 400),
-        (b"[1]", {"content-type": JSON}, 400),
-        (b'{"resourceSpans": 3}', {"content-type": JSON}, 400),
-        (b"[" * 100_000, {"content-type": JSON}, 400),
-        (b'{"a":' * 50_000, {"content-type": JSON}, 400),
-        (json.dumps(TRACES).replace(SPAN_ID, "xyz").encode(), {"content-type": JSON}, 400),
-        (b"\xff" * 50, {"content-type": PROTOBUF}, 400),
-        (b"garbage", {"content-type": PROTOBUF, "content-encoding": "gzip"}, 400),
-        (gzip.compress(in_protobuf())[:-4], {"content-type": PROTOBUF, "content-encoding": "gzip"}, 400),
-        (in_protobuf(), {"content-type": PROTOBUF, "content-encoding": "br"}, 415),
-        (in_protobuf(), {"content-type": "text/plain"}, 415),
-        (bytes(LARGEST_BODY + 1), {"content-type": PROTOBUF}, 413),
-        (gzip.compress(bytes(LARGEST_BODY + 1)), {"content-type": PROTOBUF, "content-encoding": "gzip"}, 413),
+        pytest.param(b"{", {"content-type": JSON}, 400, id="half JSON"),
+        pytest.param(b"[1]", {"content-type": JSON}, 400, id="JSON that is no object"),
+        pytest.param(b'{"resourceSpans": 3}', {"content-type": JSON}, 400, id="spans that are a number"),
+        pytest.param(b"[" * 100_000, {"content-type": JSON}, 400, id="deep arrays"),
+        pytest.param(b'{"a":' * 50_000, {"content-type": JSON}, 400, id="deep objects"),
+        pytest.param(
+            json.dumps(TRACES).replace(SPAN_ID, "xyz").encode(),
+            {"content-type": JSON},
+            400,
+            id="an id that is no hex",
+        ),
+        pytest.param(b"\xff" * 50, {"content-type": PROTOBUF}, 400, id="no protobuf"),
+        pytest.param(b"garbage", GZIPPED, 400, id="no gzip"),
+        pytest.param(gzip.compress(in_protobuf())[:-4], GZIPPED, 400, id="gzip cut short"),
+        pytest.param(in_protobuf(), {"content-type": PROTOBUF, "content-encoding": "br"}, 415, id="brotli"),
+        pytest.param(in_protobuf(), {"content-type": "text/plain"}, 415, id="plain text"),
+        pytest.param(bytes(LARGEST_BODY + 1), {"content-type": PROTOBUF}, 413, id="too large"),
+        pytest.param(gzip.compress(bytes(LARGEST_BODY + 1)), GZIPPED, 413, id="too large once unpacked"),
     ],
-    ids=lambda value: str(value)[:40],
 )
 async def test_what_cannot_be_read_is_refused_with_a_reason(client, telemetry, content, headers, status):
     """As a google.rpc.Status, in the encoding of the request, and nothing is kept."""
