@@ -65,7 +65,7 @@ def begin_child(engine: Engine, run: Run, operation: Operation) -> None:
     new, bound = report.child, operation.bound
 
     def started(answer: StartedFlow) -> None:
-        engine.memory.drive_new(new, answer, target, bound)
+        engine.memory.drive_new(new, target, bound, answer)
 
     report.then = started
     run.put(report)

@@ -105,10 +105,10 @@ class Committer:
 
     def ring(self) -> None:
         """Wake the thread."""
-        try:
-            self._bell.release()
-        except RuntimeError:
+        if not self._bell.locked():
             return  # it rings already
+        with suppress(RuntimeError):  # another thread was faster
+            self._bell.release()
 
     def note_start(self, run: Run, number: int) -> None:
         """Write the start of a step in a while, unless it travels with something else before."""
@@ -213,9 +213,8 @@ class Committer:
         pause = 0.02
         failing = False
         while True:
-            orders = [o for o in items if isinstance(o, Order)]
             worker_id = self.worker_id  # another thread may register anew while this one writes
-            progress = [p for p in items if isinstance(p, Progress) and p.run.worker_id == worker_id]
+            progress, orders = _sorted(items, worker_id)
             if not progress and not orders:
                 return
             try:
@@ -269,8 +268,9 @@ class Committer:
         return self._give_up
 
     def _answer(self, progress: list[Progress], orders: list[Order], committed: Committed) -> None:
-        children = sum(1 for report in progress if report.child is not None)
-        starts = iter(committed.starts[children:])
+        # Those of children come first.
+        first = len(committed.starts) - sum(isinstance(order.write, NewFlow) for order in orders)
+        starts = iter(committed.starts[first:])
         signals = iter(committed.signals)
         cancels = iter(committed.cancels)
         for order in orders:
@@ -281,3 +281,15 @@ class Committer:
             else:
                 order.result = next(cancels)
         self._acknowledge(progress, orders, committed)
+
+
+def _sorted(items: Sequence[Progress | Order], worker_id: int | None) -> tuple[list[Progress], list[Order]]:
+    """Return what flows of this worker want written, and what clients do."""
+    progress: list[Progress] = []
+    orders: list[Order] = []
+    for item in items:
+        if isinstance(item, Order):
+            orders.append(item)
+        elif item.run.worker_id == worker_id:
+            progress.append(item)
+    return progress, orders

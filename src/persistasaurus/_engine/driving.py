@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from persistasaurus._codec import check_size
@@ -110,7 +111,7 @@ def _end(
     # A failed flow may be retried: its children go on, so that they are there then.
     report.cancel_children = run.has_children and status != FAILED
     outcome = Outcome(status, result, error, None)
-    report.then = lambda _: _ended(engine, run, outcome)
+    report.then = partial(_ended, engine, run, outcome)
     run.put(report)
 
 
@@ -123,7 +124,7 @@ def _abandon_running(engine: Engine, run: Run) -> None:
                 engine.cancel_task(operation.task)
 
 
-def _ended(engine: Engine, run: Run, outcome: Outcome) -> None:
+def _ended(engine: Engine, run: Run, outcome: Outcome, _: object) -> None:
     engine.memory.drop(run)
     extra = {"flow_id": run.flow_id, "flow": run.target.name[1]}
     status = STATUS_BY_CODE[outcome.status]

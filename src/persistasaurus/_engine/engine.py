@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("persistasaurus")
 
-TOLD_AT_ONCE = 256
+TOLD_AT_ONCE = 128
 """Completions in one turn of the host's loop: what they make run is still in the processor's cache."""
 
 GIVE_WAY_S = 0.000_01
@@ -71,6 +71,8 @@ class Engine:
         self.registry = registry
         self.clock = store.clock
         self.settings = settings
+        self.certain_length = settings.max_payload // 4
+        """Characters of a text that is no larger than allowed, whatever they are."""
         self.texts = Texts(settings.cipher)
         self.shown = Shown(self.texts, settings.redact)
         self.now_ms = store.clock.now_ms

@@ -310,10 +310,10 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
     def _run_ready(self) -> None:
         while self._ready:
             batch = self._ready
-            self._ready = []
             if len(batch) == 1:
-                self._run_handle(batch[0])
+                self._run_handle(batch.pop())
                 continue
+            self._ready = []
             batch.reverse()
             try:
                 while batch:

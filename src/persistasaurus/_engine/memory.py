@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from persistasaurus._engine import driving
@@ -68,11 +69,11 @@ class Memory:
         self, new: NewFlow, target: Target, bound: dict[str, Any], answer: asyncio.Future[StartedFlow] | None
     ) -> Future[StartedFlow] | asyncio.Future[StartedFlow]:
         """Start a flow; the answer comes once it is durable, and by then the flow is being driven."""
-        order = Order(new, answer=answer, then=lambda started: self.drive_new(new, started, target, bound))
+        order = Order(new, answer=answer, then=partial(self.drive_new, new, target, bound))
         self._engine.committer.put(order)
         return order.answer
 
-    def drive_new(self, new: NewFlow, answer: StartedFlow, target: Target, bound: dict[str, Any]) -> None:
+    def drive_new(self, new: NewFlow, target: Target, bound: dict[str, Any], answer: StartedFlow) -> None:
         """Drive a flow that was just started here; one that this worker does not own waits for a claim."""
         if not answer.created or answer.owner is None or answer.owner != self._engine.worker_id:
             if answer.created:

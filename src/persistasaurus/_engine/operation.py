@@ -24,6 +24,7 @@ class Operation:
     """The decoded arguments of a child flow."""
     instance: Any = None
     arguments: Any = None
+    keywords: Any = None
     codec: Any = None
     parameters: str | None = None
     delay_ms: int | None = None

@@ -42,6 +42,9 @@ def put_end(
             operation.failure = error
             if run.unwritten or run.idle or run.crashes or run.lost_claims:
                 _accompany(run, report)
+            report.is_end_alone = consumed is None and report.update is None
+            if engine.texts.plain:
+                report.seal()
             run.in_flight += 1
             # The flow waits for this in its own thread, or alone on the app's loop, and helps to write it.
             if operation.inline:
@@ -92,6 +95,8 @@ def write_starts(run: Run, report: Progress) -> None:
 def send(run: Run, report: Progress) -> None:
     """Queue a write, with the rows that wait for company; the caller holds the flow's guard."""
     _accompany(run, report)
+    if run.engine.texts.plain:
+        report.seal()
     run.in_flight += 1
     run.engine.committer.put(report)
 

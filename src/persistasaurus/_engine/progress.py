@@ -40,6 +40,8 @@ class Progress:
     rows: Sequence[RowParts] = ()
     """Of operations that begin or go on, before the one that ends."""
     sealed: list[StepRow] | None = None
+    is_end_alone = False
+    """Whether it holds the end of an operation and the starts before it, and nothing else."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -120,10 +122,11 @@ def batch_of(
     """
     batch = Batch(worker_id=worker_id)
     updates: dict[int, FlowUpdate] = {}
+    steps = batch.steps
     for report in progress:
-        _add(batch, report)
-        if report.update is not None:
-            updates[report.run.key] = report.update
+        steps.extend(report.sealed or report.seal())
+        if not report.is_end_alone:
+            _add(batch, updates, report)
     batch.updates.extend(updates.values())
     for order in orders:
         write = order.write
@@ -140,8 +143,9 @@ def batch_of(
     return batch
 
 
-def _add(batch: Batch, report: Progress) -> None:
-    batch.steps.extend(report.seal())
+def _add(batch: Batch, updates: dict[int, FlowUpdate], report: Progress) -> None:
+    if report.update is not None:
+        updates[report.run.key] = report.update
     if report.consumed is not None:
         batch.consumed.append(report.consumed)
     if report.rejected is not None:

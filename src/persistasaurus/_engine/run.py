@@ -113,7 +113,7 @@ class Run(Calls):
         self.lost_before = flow.lost_claims
         self.guard = threading.Lock()
         """Held for a moment where steps that end in other threads touch the counts and rows."""
-        # The writer's: the numbers of the last committed event.
+        # Of the last event that was given its place in the log.
         self.events = len(replay.events)
         self.chain = replay.chain
         self.cancel_event = flow.cancel_event

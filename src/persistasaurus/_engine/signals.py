@@ -284,7 +284,7 @@ def _resumed(engine: Engine, run: Run, operation: Operation) -> None:
     """Run the step that was waited for, with the arguments that it was resumed with."""
     definition: StepDefinition = operation.definition
     bound = definition.arguments.decode(operation.parameters or "{}")
-    operation.arguments = definition.arguments.unpack(bound)
+    operation.arguments, operation.keywords = definition.arguments.unpack(bound)
     if operation.due_at_ms is not None and operation.due_at_ms > engine.now_ms():
         engine.timers.arm(operation.due_at_ms, run, operation)
         return

@@ -11,7 +11,7 @@ import contextvars
 import logging
 from collections.abc import Coroutine
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from persistasaurus._codec import check_size
 from persistasaurus._engine.attempts import in_doubt, next_attempt
@@ -39,11 +39,15 @@ def ask_step(
     """Ask for a step."""
     # Before it gets a number: a call that is refused has not happened, live and on every replay alike.
     parameters = definition.arguments.write(args, kwargs, what=definition.input_label)
-    check_size(parameters, limit=run.engine.settings.max_payload, what=definition.input_label)
-    operation = run.ask(Kind.STEP, run.name_id(definition))
+    engine = run.engine
+    if len(parameters) > engine.certain_length:
+        check_size(parameters, limit=engine.settings.max_payload, what=definition.input_label)
+    name_id = definition.name_ids.get(engine.store_number) or run.name_id(definition)
+    operation = run.ask(Kind.STEP, name_id)
     operation.definition = definition
     operation.instance = instance
-    operation.arguments = (args, kwargs)
+    operation.arguments = args
+    operation.keywords = kwargs
     operation.parameters = parameters
     operation.codec = definition.result
     operation.inline = inline
@@ -69,7 +73,7 @@ def begin_fresh(engine: Engine, run: Run, operation: Operation) -> None:
     """Begin a step that an async flow has asked for just now: `begin_step`, without what cannot be."""
     definition: StepDefinition = operation.definition
     usual = definition.is_async and definition.delay_ms is None and not run.idle and not run.lost_before
-    if not usual or run.worker_id != engine.worker_id or not engine.may_start():
+    if not usual or run.worker_id != engine.worker_id:
         begin_step(engine, run, operation)
         return
     operation.started_at_ms = engine.now_ms()
@@ -195,7 +199,7 @@ def _too_late(operation: Operation) -> TimeoutError:
 
 
 def _call(operation: Operation) -> Any:
-    args, kwargs = operation.arguments
+    args, kwargs = operation.arguments, operation.keywords
     if operation.definition.is_method:
         return operation.definition.function(operation.instance, *args, **kwargs)
     # Without the empty dictionary that the other way makes for each call.
@@ -216,11 +220,13 @@ def begin_async(
         return None
     if engine.facts.traced:
         context.run(engine.facts.enter, Happening.STEP_STARTED, run, operation)
-    if operation.definition.timeout_ms is not None:
+    definition: StepDefinition = operation.definition
+    if definition.timeout_ms is not None:
         return _limited(operation)
     try:
-        # To call an `async def` runs none of its code.
-        called = _call(operation) if operation.definition.is_native else context.run(_call, operation)
+        if definition.is_native:
+            return cast("Coroutine[Any, Any, Any]", _call(operation))  # which runs none of its code
+        called = context.run(_call, operation)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a plain function that is marked as a coroutine function
@@ -257,7 +263,8 @@ def finish(engine: Engine, run: Run, operation: Operation, value: Any) -> None:
     what = operation.definition.result_label
     try:
         text, operation.value = operation.codec.record(value, what=what)
-        check_size(text, limit=engine.settings.max_payload, what=what)
+        if len(text) > engine.certain_length:
+            check_size(text, limit=engine.settings.max_payload, what=what)
     except SerializationError as unrecordable:
         fail(run, operation, unrecordable)
         return
