@@ -69,7 +69,7 @@ def test_a_flow_that_asks_for_too_many_steps_is_parked_and_may_go_on(database: P
         handle = app.start(looping.options(flow_id="long"), 21)
         until_status(handle, FlowStatus.PARKED)
         with pytest.raises(
-            FlowParked, match=r"'long' asked for more than the 20 steps that max_steps allows"
+            FlowParked, match=r"'long' asked for more steps than max_steps=20"
         ):
             handle.result(1)
         assert len(handle.steps()) == 20

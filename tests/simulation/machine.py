@@ -211,6 +211,7 @@ class SimStore:
 
     one_machine = True
     poll_s = 0.0
+    longest_batch = 448
 
     def __init__(self, process: Worker) -> None:
         self._process = process

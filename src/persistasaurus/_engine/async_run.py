@@ -45,7 +45,6 @@ class AsyncRun(Run):
 
     loop: FlowLoop
     main: asyncio.Task[Any] | None = None
-    pumping = False
     _inbox: deque[Operation | None]
     _slice_over = False
 
@@ -92,9 +91,8 @@ class AsyncRun(Run):
     def pump(self) -> None:
         """Let the flow run until it waits for something that has not come yet."""
         main = self.main
-        if self.finished or self.pumping or main is None:
+        if self.finished or self.thread_ident is not None or main is None:
             return
-        self.pumping = True
         self.thread_ident = threading.get_ident()
         try:
             if not self.live:
@@ -111,7 +109,6 @@ class AsyncRun(Run):
             elif not take_due(self.engine, self):
                 self._rest()
         finally:
-            self.pumping = False
             self.thread_ident = None
 
     def _drain(self, deliveries: Iterable[float]) -> None:
@@ -193,7 +190,7 @@ class AsyncRun(Run):
     def at_rest(self) -> bool:
         """Whether the flow waits and nothing is on its way to it; from any thread."""
         begun = self.main is not None and self.live and not self.finished
-        waits = begun and not self.pumping and not self._inbox
+        waits = begun and self.thread_ident is None and not self._inbox
         return waits and self.nothing_runs() and not self.unwritten
 
     def _rest(self) -> None:

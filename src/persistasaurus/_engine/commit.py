@@ -29,8 +29,6 @@ START_DELAY_S = 0.010
 """How long the start of a step may wait for company before it is written alone."""
 UNKNOWN_PAUSE_S = 0.1
 """Between two questions for the outcome of a commit, each of which takes its own time."""
-LONGEST_BATCH = 4_096
-"""Progress reports in one transaction: bounds its memory and how long others wait for the lock."""
 
 
 class Committer:
@@ -196,7 +194,7 @@ class Committer:
         self.ring()
 
     def _taken(self) -> list[Progress | Order]:
-        return [self._queue.popleft() for _ in range(min(len(self._queue), LONGEST_BATCH))]
+        return [self._queue.popleft() for _ in range(min(len(self._queue), self._store.longest_batch))]
 
     def _late_starts(self) -> list[Progress]:
         starts = self._starts

@@ -19,6 +19,7 @@ class Operation:
     """
 
     # Defaults stand in the class: there are thirty of them, and most operations set ten.
+    row: StepRow | None = None
     definition: Any = None
     bound: Any = None
     """The decoded arguments of a child flow."""
@@ -61,7 +62,8 @@ class Operation:
         self.number = number
         self.kind = kind
         self.name_id = name_id
-        self.row = row
+        if row is not None:
+            self.row = row
         self.asked = asked
 
     def restore(self) -> None:

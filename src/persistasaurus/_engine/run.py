@@ -54,9 +54,16 @@ class Run(Calls):
     thread_ident: int | None = None
     """The thread that runs the flow's code right now, which tells its calls from those of other threads."""
     instance: Any = None
+    # CPython keeps up to thirty attributes of an object in a row, and more in a table of its own, slow to
+    # make and to read: those in which few flows differ stand here until they do.
     recorded: deque[Event] | tuple[()] = ()
     """Events of the history that the flow has not been shown yet."""
     last_recorded = 0
+    replayed = 0
+    """How many events were recorded when the flow was claimed."""
+    events = 0
+    chain = 0
+    """The number and the checksum of the last event that was given its place in the log."""
     number = 0
     seen = 0
     live = False
@@ -70,8 +77,15 @@ class Run(Calls):
     """Whether the store says that nothing of the flow runs."""
     halted: BaseException | None = None
     finished = False
+    pokes = 0
+    crashes = 0
+    lost_claims = 0
+    lost_before = 0
+    """Earlier claims that ended without a release."""
+    cancel_sent = False
+    cancelled_at_ms: int | None = None
+    cancel_event: int | None = None
     has_children = False
-    # A thousand flows in memory are a thousand times what each holds: what most never need is not made.
     frontier: list[Operation] | None = None
     """What the flow has asked for beyond the history that it is being shown."""
     signals: Sequence[SignalRow] = ()
@@ -94,29 +108,29 @@ class Run(Calls):
         self.flow_id = flow.flow_id
         self.flow = flow
         self.target = target
-        self._most = engine.settings.max_steps
         self.bound = bound
         self.now_ms = flow.created_at_ms
         self.rows = replay.rows
         if replay.rows or replay.events:
             self.recorded = deque(replay.events)
             self.last_recorded = max((n for n, row in replay.rows.items() if row[6] >= 0), default=0)
+            self.replayed = self.events = len(replay.events)
+            self.chain = replay.chain
         self.open: dict[int, Operation] = {}
         self.unwritten: dict[int, Operation | RowParts] = {}
         """What has begun and travels with the flow's next commit; an operation stands for its row by then."""
-        self.pokes = flow.pokes
-        self.crashes = flow.crashes
-        self.lost_claims = flow.lost_claims
-        self.cancel_sent = flow.cancel_event is not None
-        self.cancelled_at_ms = flow.cancel_event_at_ms
-        self.replayed = len(replay.events)
-        self.lost_before = flow.lost_claims
+        if flow.pokes:
+            self.pokes = flow.pokes
+        if flow.crashes:
+            self.crashes = flow.crashes
+        if flow.lost_claims:
+            self.lost_claims = self.lost_before = flow.lost_claims
+        if flow.cancel_event is not None:
+            self.cancel_sent = True
+            self.cancel_event = flow.cancel_event
+            self.cancelled_at_ms = flow.cancel_event_at_ms
         self.guard = threading.Lock()
         """Held for a moment where steps that end in other threads touch the counts and rows."""
-        # Of the last event that was given its place in the log.
-        self.events = len(replay.events)
-        self.chain = replay.chain
-        self.cancel_event = flow.cancel_event
 
     # What the two drivers do each in its own way.
 
@@ -154,7 +168,7 @@ class Run(Calls):
         """Give the next operation its step number, and hold it against the log."""
         if self.halted is not None:
             raise self.halted if isinstance(self.halted, Halt) else Halt
-        if self.number >= self._most:
+        if self.number >= self.engine.settings.max_steps:
             self._too_many()
         if not self.rows:
             self.number += 1
@@ -199,7 +213,7 @@ class Run(Calls):
     def _too_many(self) -> None:
         """Stop the flow, which is to be parked, before its history is longer than a replay can bear."""
         self.halted = FlowParked(
-            f"Flow {self.flow_id!r} asked for more than the {self._most:,} steps that max_steps allows. "
+            f"Flow {self.flow_id!r} asked for more steps than max_steps={self.engine.settings.max_steps:,}. "
             "Leave its loop, let it start another flow for the rest, or raise max_steps; then retry the flow."
         )
         raise Halt

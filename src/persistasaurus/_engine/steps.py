@@ -45,12 +45,14 @@ def ask_step(
     name_id = definition.name_ids.get(engine.store_number) or run.name_id(definition)
     operation = run.ask(Kind.STEP, name_id)
     operation.definition = definition
-    operation.instance = instance
+    if instance is not None:
+        operation.instance = instance
     operation.arguments = args
-    operation.keywords = kwargs
+    operation.keywords = kwargs or None
     operation.parameters = parameters
     operation.codec = definition.result
-    operation.inline = inline
+    if inline:
+        operation.inline = True
     return operation
 
 
@@ -199,11 +201,11 @@ def _too_late(operation: Operation) -> TimeoutError:
 
 
 def _call(operation: Operation) -> Any:
-    args, kwargs = operation.arguments, operation.keywords
-    if operation.definition.is_method:
-        return operation.definition.function(operation.instance, *args, **kwargs)
+    definition, args, kwargs = operation.definition, operation.arguments, operation.keywords
+    if definition.is_method:
+        args = (operation.instance, *args)
     # Without the empty dictionary that the other way makes for each call.
-    return operation.definition.function(*args, **kwargs) if kwargs else operation.definition.function(*args)
+    return definition.function(*args, **kwargs) if kwargs else definition.function(*args)
 
 
 def _call_traced(engine: Engine, run: Run, operation: Operation) -> Any:

@@ -10,17 +10,22 @@ import apsw
 from persistasaurus._model import PENDING
 from persistasaurus._store import _sqlite_cancel as cancel
 from persistasaurus._store import _sqlite_signals as signals
-from persistasaurus._store._sqlite_rows import LARGEST, read_rows, write_rows
+from persistasaurus._store._sqlite_rows import read_rows, rows_at_once, write_rows
 from persistasaurus._store.base import Batch, Committed, FlowUpdate, NewFlow, StartedFlow, StepRow
 from persistasaurus._store.rules import holds_owners_writes, holds_steps_alone, update_values
 from persistasaurus.errors import LeaseLost
 
 NOTHING = Committed((), (), ())
 
+_STEPS = "INSERT OR REPLACE INTO step VALUES {rows}"
+_STEP = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_LAST_STEP = "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,(SELECT ? FROM worker WHERE worker_id=?))"
+STEPS_AT_ONCE = rows_at_once(_STEPS, _STEP, _LAST_STEP)
+
 
 def is_one_statement(batch: Batch) -> bool:
     """Return whether the batch holds steps alone, and so few that one statement writes them."""
-    return len(batch.steps) <= LARGEST and holds_steps_alone(batch)
+    return len(batch.steps) <= STEPS_AT_ONCE and holds_steps_alone(batch)
 
 
 def apply(connection: apsw.Connection, batch: Batch, *, now_ms: int) -> Committed:
@@ -54,20 +59,12 @@ def apply(connection: apsw.Connection, batch: Batch, *, now_ms: int) -> Committe
 
 
 def write_steps(connection: apsw.Connection, steps: Sequence[StepRow], worker_id: int | None) -> None:
-    """Write steps as their flows' owner, by one statement for each 256.
+    """Write steps as their flows' owner, by one statement for each `STEPS_AT_ONCE`.
 
     The fence is in the statement: where the worker is dead, the last row's checksum is NULL and refused.
     """
     try:
-        write_rows(
-            connection,
-            "INSERT OR REPLACE INTO step VALUES {rows}",
-            "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            steps,
-            last_row="(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,"
-            " (SELECT ? FROM worker WHERE worker_id = ?))",
-            extra=(worker_id,),
-        )
+        write_rows(connection, _STEPS, _STEP, steps, last_row=_LAST_STEP, extra=(worker_id,))
     except apsw.ConstraintError as error:
         if "NOT NULL constraint failed: step.checksum" in str(error):
             raise lease_lost(worker_id) from error
@@ -113,7 +110,7 @@ def _write_updates(connection: apsw.Connection, updates: Sequence[FlowUpdate], w
         FROM (VALUES {rows}) AS v
         WHERE flow.flow_key = v.column1 AND +flow.owner = ?
         """,
-        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
         rows,
         extra=(worker_id,),
     )
@@ -135,7 +132,7 @@ def _start(
             checksum, owner, due_at_ms, trace, status, idle, pokes, crashes, lost_claims
         ) VALUES {rows} ON CONFLICT DO NOTHING
         """,
-        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 0, 0)",
+        "(?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,0,0,0)",
         [_start_values(flow, first_key + index, worker_id) for index, flow in enumerate(new)],
     )
     if created == len(new):

@@ -18,8 +18,9 @@ from typing import Any
 
 import apsw
 
-_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-LARGEST = _SIZES[-1]
+_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 320, 384, 448)
+_LONGEST_TEXT = 16_384
+"""Of a longer one apsw does not keep the prepared statement."""
 
 
 def read_rows(connection: apsw.Connection, sql: str, values: Any = ()) -> list[Any]:
@@ -48,7 +49,7 @@ def write_rows(
     rows, for what `last_row` or the end of the statement has more.
     """
     changed = 0
-    for part in _parts(rows):
+    for part in _parts(rows, rows_at_once(sql, row, last_row or row)):
         size = _SIZES[bisect_left(_SIZES, len(part))]
         values = list(chain.from_iterable(part))
         if size > len(part):
@@ -59,11 +60,18 @@ def write_rows(
     return changed
 
 
-def _parts(rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
-    for start in range(0, len(rows), LARGEST):
-        yield rows[start : start + LARGEST]
+@cache
+def rows_at_once(sql: str, row: str, last_row: str) -> int:
+    """Return how many rows one statement writes at most."""
+    room = _LONGEST_TEXT - len(sql) - len(last_row)
+    return max(size for size in _SIZES if (size - 1) * (len(row) + 1) <= room)
+
+
+def _parts(rows: Sequence[Sequence[Any]], at_once: int) -> Iterator[Sequence[Sequence[Any]]]:
+    for start in range(0, len(rows), at_once):
+        yield rows[start : start + at_once]
 
 
 @cache
 def _text(sql: str, row: str, last_row: str, size: int) -> str:
-    return sql.replace("{rows}", ", ".join([row] * (size - 1) + [last_row]))
+    return sql.replace("{rows}", ",".join([row] * (size - 1) + [last_row]))

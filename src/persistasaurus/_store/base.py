@@ -279,6 +279,11 @@ class Store(Protocol):
         """How long to wait between two questions for `changes`; less where nobody tells of them."""
         ...
 
+    @property
+    def longest_batch(self) -> int:
+        """How many writes are best given to one commit, where more than that are there."""
+        ...
+
     def open(self, on_change: Callable[[], None] | None = None) -> None:
         """Open or create the database and migrate it under a lock.
 

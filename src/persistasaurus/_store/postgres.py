@@ -57,6 +57,7 @@ class PostgresStore:
     """
 
     one_machine = False
+    longest_batch = 4_096
 
     def __init__(
         self,

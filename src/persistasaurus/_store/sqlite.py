@@ -42,6 +42,7 @@ class SqliteStore:
 
     one_machine = True
     poll_s = 0.0
+    longest_batch = _sqlite_commit.STEPS_AT_ONCE
 
     def __init__(
         self,
