@@ -68,9 +68,7 @@ def test_a_flow_that_asks_for_too_many_steps_is_parked_and_may_go_on(database: P
         assert app.run(looping, 20) == 190
         handle = app.start(looping.options(flow_id="long"), 21)
         until_status(handle, FlowStatus.PARKED)
-        with pytest.raises(
-            FlowParked, match=r"'long' asked for more steps than max_steps=20"
-        ):
+        with pytest.raises(FlowParked, match=r"'long' asked for more steps than max_steps=20"):
             handle.result(1)
         assert len(handle.steps()) == 20
 
