@@ -4,65 +4,99 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from benchmarks import peers, raw, workloads
+from benchmarks.harness import Measure, Report, beside, in_turn, median
 
 
 def main() -> None:
-    """Measure everything and print a table."""
+    """Measure everything, print it as a table and write it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="the figures are medians of so many rounds")
+    parser.add_argument("--rounds", type=int, default=5, help="the figures are medians of so many rounds")
+    parser.add_argument("--json", type=Path, help="where to write the figures, too")
     options = parser.parse_args()
+    report = Report()
+    throughput(report, options.rounds)
+    latency(report, options.rounds)
+    size(report)
+    if options.json is not None:
+        report.write(options.json)
 
-    def median(measure: Callable[[str], float]) -> float:
-        figures: list[float] = []
-        for _ in range(options.rounds):
-            with tempfile.TemporaryDirectory(prefix="persistasaurus-bench-") as folder:
-                figures.append(measure(str(Path(folder, "bench.db"))))
-        return statistics.median(figures)
 
-    one = median(lambda db: raw.rows_per_second(db, commits=2_000, rows_a_commit=1))
-    hundred = median(lambda db: raw.rows_per_second(db, commits=400, rows_a_commit=100))
-    line("raw SQLite, one row a commit", one, "rows/s")
-    line("raw SQLite, 100 rows a commit", hundred, "rows/s")
-    for is_async, word in ((False, "sync"), (True, "async")):
-        figure = median(partial(workloads.sequential, steps=2_000, is_async=is_async))
-        line(f"sequential, {word}", figure, "steps/s", f"{figure / one:.2f} of raw one-row commits (bar 0.5)")
-    dbos = median(peers.dbos_sequential) if importlib.util.find_spec("dbos") is not None else None
-    if dbos is not None:
-        line("DBOS, sequential", dbos, "steps/s")
-    for is_async, word in ((True, "async"), (False, "sync")):
-        figure = median(partial(workloads.concurrent, flows=1_000, steps=10, is_async=is_async))
-        beside = f"; {figure / dbos:.0f} times sequential DBOS (bar 20)" if dbos is not None else ""
-        remark = f"{figure / hundred:.3f} of raw 100-row inserts (bar 0.12){beside}"
-        line(f"1,000 flows x 10 steps, {word}", figure, "steps/s", remark)
-    for is_async, word in ((True, "async"), (False, "sync")):
-        figure = median(partial(workloads.replay, steps=10_000, is_async=is_async))
-        line(f"replay of 10,000 steps, {word}", figure, "steps/s", "start of the app included (bar 60,000)")
+def throughput(report: Report, rounds: int) -> None:
+    """Steps a second, beside rows a second of SQLite alone and steps a second of DBOS if installed."""
+    measures: dict[str, Measure] = {
+        "one": partial(raw.rows_per_second, commits=1_000, rows_a_commit=1),
+        "sequential, sync": partial(workloads.sequential, steps=1_000, is_async=False),
+        "sequential, async": partial(workloads.sequential, steps=1_000, is_async=True),
+        "hundred": partial(raw.rows_per_second, commits=400, rows_a_commit=100),
+        "concurrent, async": partial(workloads.concurrent, flows=1_000, steps=10, is_async=True),
+        "concurrent, sync": partial(workloads.concurrent, flows=1_000, steps=10, is_async=False),
+        "replay, async": partial(workloads.replay, steps=10_000, is_async=True),
+        "replay, sync": partial(workloads.replay, steps=10_000, is_async=False),
+    }
+    if importlib.util.find_spec("dbos") is not None:
+        measures["dbos"] = peers.dbos_sequential
+    taken = in_turn(rounds, fresh, measures)
+    report.section("Throughput")
+    report.line("raw SQLite, one row a commit", median(taken["one"]), "rows/s")
+    report.line("raw SQLite, 100 rows a commit", median(taken["hundred"]), "rows/s")
+    if "dbos" in taken:
+        report.line("DBOS, sequential", median(taken["dbos"]), "steps/s")
+    for word in ("sync", "async"):
+        figures = taken[f"sequential, {word}"]
+        remark = f"{beside(figures, taken['one']):.2f} of raw one-row commits (bar 0.5)"
+        report.line(f"one flow, {word}", median(figures), "steps/s", remark)
+    for word in ("async", "sync"):
+        figures = taken[f"concurrent, {word}"]
+        remark = f"{beside(figures, taken['hundred']):.3f} of raw 100-row inserts (bar 0.12)"
+        if "dbos" in taken:
+            remark += f"; {beside(figures, taken['dbos']):.0f} times sequential DBOS (bar 20)"
+        report.line(f"1,000 flows x 10 steps, {word}", median(figures), "steps/s", remark)
+    for word in ("async", "sync"):
+        remark = "start of the app included (bar 60,000)"
+        report.line(f"replay of 10,000 steps, {word}", median(taken[f"replay, {word}"]), "steps/s", remark)
+
+
+def latency(report: Report, rounds: int) -> None:
+    """How long a start and a signal take, beside a commit of SQLite alone."""
+    report.section("Latency")
+    starts: list[tuple[float, float, float]] = []
+    signals: list[tuple[float, float, float]] = []
+    for _ in range(rounds):
+        for figures, measure in (
+            (starts, workloads.start_latency_ms),
+            (signals, workloads.signal_round_trip_ms),
+        ):
+            with fresh() as database, fresh() as other:
+                commit_ms = 1000 / raw.rows_per_second(other, commits=500, rows_a_commit=1)
+                figures.append((*measure(database, 300), commit_ms))
+    for what, figures in (("start", starts), ("signal round trip", signals)):
+        p50s, p99s, commits = zip(*figures, strict=True)
+        remark = f"{median(p99s):.2f} ms p99; {beside(p50s, commits):.1f} raw commits"
+        report.line(what, median(p50s), "ms p50", remark)
+
+
+def size(report: Report) -> None:
+    """Bytes on disk, and how long the import takes."""
+    report.section("Size")
+    for what, flows, steps in (("10-step flows", 500, 10), ("2,000-step flow", 1, 2_000)):
+        with fresh() as database:
+            figure = workloads.bytes_a_step(database, flows, steps)
+        report.line(f"on disk, {what}", figure, "bytes", "a step (bar 300)")
+    report.line("import", workloads.import_seconds(), "s", "(bar 0.25)")
+
+
+@contextmanager
+def fresh() -> Iterator[str]:
+    """Give the path of a database that does not exist yet."""
     with tempfile.TemporaryDirectory(prefix="persistasaurus-bench-") as folder:
-        p50, p99 = workloads.start_latency_ms(str(Path(folder, "start.db")), 300)
-        line("start latency", p50, "ms p50", f"{p99:.2f} ms p99; {p50 * one / 1000:.1f} raw commits")
-        p50, p99 = workloads.signal_round_trip_ms(str(Path(folder, "signal.db")), 300)
-        line("signal round trip", p50, "ms p50", f"{p99:.2f} ms p99; {p50 * one / 1000:.1f} raw commits")
-    line(
-        "bytes a step, 10-step flows",
-        median(lambda db: workloads.bytes_a_step(db, 500, 10)),
-        "bytes",
-        "(bar 300)",
-    )
-    line("bytes a step, 2,000-step flow", median(lambda db: workloads.bytes_a_step(db, 1, 2_000)), "bytes")
-    line("import", workloads.import_seconds(), "s", "(bar 0.25)")
-
-
-def line(what: str, figure: float, unit: str, remark: str = "") -> None:
-    """Print one figure."""
-    shown = f"{figure:,.0f}" if figure >= 100 else f"{figure:.3f}"
-    print(f"{what:34} {shown:>12} {unit:9} {remark}", flush=True)
+        yield str(Path(folder, "bench.db"))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from functools import partial
 import psycopg
 
 from benchmarks import workloads
-from benchmarks.__main__ import line
+from benchmarks.harness import Report
 from benchmarks.raw import row
 from persistasaurus import Persistasaurus
 from tests.postgres import Server
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="the figures are medians of so many rounds")
     parser.add_argument("--url", help="of a database on a server that runs")
     options = parser.parse_args()
+    line = Report().line
     with _server(options.url) as url:
 
         def median(measure: Callable[[str], float]) -> float:
