@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import peers, raw, workloads
-from benchmarks.harness import Measure, Report, beside, in_turn, median
+from benchmarks.harness import Measure, Report, alone, beside, in_turn, median
 
 
 def main() -> None:
@@ -70,12 +70,12 @@ def latency(report: Report, rounds: int) -> None:
     signals: list[tuple[float, float, float]] = []
     for _ in range(rounds):
         for figures, measure in (
-            (starts, workloads.start_latency_ms),
-            (signals, workloads.signal_round_trip_ms),
+            (starts, partial(workloads.start_latency_ms, starts=300)),
+            (signals, partial(workloads.signal_round_trip_ms, signals=300)),
         ):
             with fresh() as database, fresh() as other:
-                commit_ms = 1000 / raw.rows_per_second(other, commits=500, rows_a_commit=1)
-                figures.append((*measure(database, 300), commit_ms))
+                rows = alone(partial(raw.rows_per_second, commits=500, rows_a_commit=1), other)
+                figures.append((*alone(measure, database), 1000 / rows))
     for what, figures in (("start", starts), ("signal round trip", signals)):
         p50s, p99s, commits = zip(*figures, strict=True)
         remark = f"{median(p99s):.2f} ms p99; {beside(p50s, commits):.1f} raw commits"
@@ -87,7 +87,7 @@ def size(report: Report) -> None:
     report.section("Size")
     for what, flows, steps in (("10-step flows", 500, 10), ("2,000-step flow", 1, 2_000)):
         with fresh() as database:
-            figure = workloads.bytes_a_step(database, flows, steps)
+            figure = alone(partial(workloads.bytes_a_step, flows=flows, steps=steps), database)
         report.line(f"on disk, {what}", figure, "bytes", "a step (bar 300)")
     report.line("import", workloads.import_seconds(), "s", "(bar 0.25)")
 

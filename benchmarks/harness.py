@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import statistics
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
+Taken = TypeVar("Taken")
 Measure = Callable[[str], float]
 """Takes one figure on a fresh database, by its path or URL."""
 
@@ -60,13 +64,19 @@ def shown(value: float) -> str:
 def in_turn(
     rounds: int, fresh: Callable[[], AbstractContextManager[str]], measures: Mapping[str, Measure]
 ) -> dict[str, list[float]]:
-    """Take each figure once in every round, and return them by name."""
+    """Take each figure once in every round, in a process of its own, and return them by name."""
     taken: dict[str, list[float]] = {name: [] for name in measures}
     for _ in range(rounds):
         for name, measure in measures.items():
             with fresh() as database:
-                taken[name].append(measure(database))
+                taken[name].append(alone(measure, database))
     return taken
+
+
+def alone(measure: Callable[[str], Taken], database: str) -> Taken:
+    """Return what a function returns in a fresh process, where nothing is left of what ran before."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as child:
+        return child.submit(measure, database).result()
 
 
 def median(figures: Iterable[float]) -> float:
