@@ -10,25 +10,36 @@ from pathlib import Path
 import pytest
 
 from persistasaurus.web._assets import HOW_TO_GET
-from tests.web.serving import Server
+from tests.flows.kit import STORES, new_database
+from tests.web.serving import Server, demo
+
+
+@pytest.fixture(params=STORES)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
+    """A file, or the URL of a schema, for this test's app."""
+    with new_database(request.param, tmp_path) as place:
+        yield place
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """The sign-up demo, running."""
-    server = Server(tmp_path, SIGNUP_EMAIL_DELAY="0.3")
-    server.start()
-    yield server
-    server.stop()
+def server(tmp_path: Path, database: Path | str) -> Iterator[Server]:
+    """The sign-up demo, running on each store."""
+    with demo(tmp_path, database, email_delay_s=0.3) as server:
+        yield server
 
 
 @pytest.fixture
-def slow_server(tmp_path: Path) -> Iterator[Server]:
-    """The sign-up demo with time between the sign-up and the mail."""
-    server = Server(tmp_path, SIGNUP_EMAIL_DELAY="1.5")
-    server.start()
-    yield server
-    server.stop()
+def slow_server(tmp_path: Path, database: Path | str) -> Iterator[Server]:
+    """The sign-up demo with time between the sign-up and the mail, on each store."""
+    with demo(tmp_path, database, email_delay_s=1.5) as server:
+        yield server
+
+
+@pytest.fixture
+def browsed(tmp_path: Path) -> Iterator[Server]:
+    """The sign-up demo for a browser, which sees the same pages on any store."""
+    with demo(tmp_path, tmp_path / "flows.db", email_delay_s=0.3) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -81,6 +81,17 @@ class Server:
         return answer.json()
 
 
+@contextmanager
+def demo(folder: Path, database: Path | str, *, email_delay_s: float) -> Iterator[Server]:
+    """Give the sign-up demo, running."""
+    server = Server(folder, PERSISTASAURUS_URL=str(database), SIGNUP_EMAIL_DELAY=str(email_delay_s))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 def until(condition: Callable[[], Any], *, told: Callable[[], str] = str) -> Any:
     """Wait for what another process does, and return it."""
     end = time.monotonic() + PATIENCE_S

@@ -72,13 +72,13 @@ def test_a_person_confirms_a_signup_and_sees_it_complete_without_reloading(
         assert [asked for asked in one.requests if not asked.startswith(url)] == []
 
 
-def test_the_demo_is_confirmed_from_its_dashboard(server: Server, browser: Browser) -> None:
+def test_the_demo_is_confirmed_from_its_dashboard(browsed: Server, browser: Browser) -> None:
     """The sign-up of `make api`, in a process of its own: list and page follow it to its end."""
-    server.client.post("/signups", json={"userName": "alice", "email": "alice@example.com"})
+    browsed.client.post("/signups", json={"userName": "alice", "email": "alice@example.com"})
     seen = Seen(browser.new_page())
     page = seen.page
 
-    page.goto(f"{server.url}/dashboard/")
+    page.goto(f"{browsed.url}/dashboard/")
     expect(page.locator("#rows")).to_contain_text("WAITING_FOR_SIGNAL")
     page.locator("#rows a").click()
     page.get_by_label("confirmed_at").fill("2026-01-31T09:00")

@@ -20,8 +20,8 @@ from tests.web.serving import Server, served, until
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Iterator[Persistasaurus]:
-    with Persistasaurus(tmp_path / "flows.db") as app:
+def app(database: Path | str) -> Iterator[Persistasaurus]:
+    with Persistasaurus(database) as app:
         yield app
 
 

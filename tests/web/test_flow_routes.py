@@ -15,6 +15,7 @@ from fastapi import Depends, FastAPI, HTTPException
 from persistasaurus import Persistasaurus
 from persistasaurus.testing import memory_app
 from persistasaurus.web import create_app, flow_router
+from tests.flows.kit import STORES, new_database
 from tests.web.flows import broken
 
 PROBLEM = "application/problem+json"
@@ -40,10 +41,12 @@ def client_of(app: Any) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://localhost")
 
 
-@pytest.fixture
-async def flows() -> AsyncIterator[Persistasaurus]:
-    async with memory_app() as flows:
-        yield flows
+@pytest.fixture(params=STORES)
+async def flows(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Persistasaurus]:
+    """In memory for the one store, for it is quicker: to the routes it is the same as a file."""
+    with new_database(request.param, tmp_path) as place:
+        async with memory_app() if request.param == "sqlite" else Persistasaurus(place) as flows:
+            yield flows
 
 
 @pytest.fixture

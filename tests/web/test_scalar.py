@@ -71,10 +71,10 @@ def bundle() -> Path:
 
 @pytest.mark.real_time
 @pytest.mark.usefixtures("bundle")
-def test_the_reference_sends_a_request_and_shows_the_answer(server: Server, seen: Seen) -> None:
+def test_the_reference_sends_a_request_and_shows_the_answer(browsed: Server, seen: Seen) -> None:
     """With nothing from another host and no complaint of the browser."""
     page = seen.page
-    page.goto(f"{server.url}/scalar")
+    page.goto(f"{browsed.url}/scalar")
 
     page.get_by_role("button", name="Test Request").filter(has_text="post /signups").first.click()
     dialog = page.get_by_role("dialog")
@@ -82,24 +82,24 @@ def test_the_reference_sends_a_request_and_shows_the_answer(server: Server, seen
 
     expect(dialog.get_by_text("202 Accepted")).to_be_visible(timeout=15_000)
     expect(dialog.get_by_text("Signup started.")).to_be_visible()
-    started = server.get("/flows?name=SignupFlow.sign_up")["items"]
+    started = browsed.get("/flows?name=SignupFlow.sign_up")["items"]
     assert len(started) == 1
-    assert server.get(started[0]["url"])["input"] == {"user_name": "alice", "email": "alice@example.com"}
-    assert f"{server.url}/signups" in seen.requests
-    assert [url for url in seen.requests if not url.startswith((server.url, "data:", "blob:"))] == []
+    assert browsed.get(started[0]["url"])["input"] == {"user_name": "alice", "email": "alice@example.com"}
+    assert f"{browsed.url}/signups" in seen.requests
+    assert [url for url in seen.requests if not url.startswith((browsed.url, "data:", "blob:"))] == []
     assert seen.complaints == []
 
 
 @pytest.mark.usefixtures("bundle")
-def test_the_bundle_is_served_from_the_package(server: Server) -> None:
+def test_the_bundle_is_served_from_the_package(browsed: Server) -> None:
     """With a type that a browser believes."""
-    answer = server.client.get("/scalar/scalar.js")
+    answer = browsed.client.get("/scalar/scalar.js")
 
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/javascript")
     assert len(answer.content) == SCALAR.path.stat().st_size
-    assert server.client.get("/scalar/..%2F_scalar.py").status_code == 404
-    assert server.client.get("/scalar/htmx.js").status_code == 404
+    assert browsed.client.get("/scalar/..%2F_scalar.py").status_code == 404
+    assert browsed.client.get("/scalar/htmx.js").status_code == 404
 
 
 async def test_the_page_lets_in_no_script_but_its_own() -> None:
