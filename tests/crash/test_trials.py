@@ -81,7 +81,9 @@ def test_threads_and_file_descriptors_return_when_an_app_is_left(tmp_path: Path)
     for number in range(1, 21):
         live(number)
 
-    assert _open() == before
+    threads, files = _open()
+    assert threads <= before[0]  # of other tests some may have ended meanwhile
+    assert files <= before[1]
 
 
 @flow

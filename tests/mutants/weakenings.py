@@ -56,8 +56,8 @@ WEAKENINGS = (
         (
             Edit(
                 f"{STORE}/_sqlite_commit.py",
-                '" (SELECT ? FROM worker WHERE worker_id = ?))",',
-                '" coalesce(?, ?))",',
+                '(SELECT ? FROM worker WHERE worker_id=?))"',
+                'coalesce(?,?))"',
             ),
             Edit(
                 f"{STORE}/_sqlite_commit.py",
