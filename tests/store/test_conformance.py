@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from persistasaurus._model import CANCELLED, COMPLETE, FAILED, PARKED, PENDING, WAITING
-from persistasaurus._store.base import Batch, FlowFilter, FlowRow, SignalRow, Store
+from persistasaurus._store.base import SHORT, Batch, FlowFilter, FlowRow, SignalRow, Store
 from persistasaurus._store.checksum import outcome_checksum
 from persistasaurus.errors import LeaseLost, StoreError
 from tests.store import racing
@@ -242,6 +242,30 @@ def test_a_step_is_replaced_by_its_later_state(store: Store, me: int) -> None:
     history = store.load(key)
     assert history is not None
     assert history.steps == [step(key)]
+
+
+def test_histories_that_are_read_together_are_those_that_are_read_alone(store: Store, me: int) -> None:
+    """With their steps in order, signals, children and cancels; those of many steps are left out."""
+    keys = [answer.flow_key for answer in start(store, me, *[new_flow(f) for f in ("a", "b", "long", "ü")])]
+    a, b, long, other = keys
+    store.commit(Batch(worker_id=me, steps=[step(a, number) for number in range(SHORT, 0, -1)]))
+    store.commit(Batch(worker_id=me, steps=[step(long, number) for number in range(1, SHORT + 2)]))
+    store.commit(Batch(worker_id=me, steps=[step(b, return_value='"\\u0000\\ud800 ü\\n"', error="e'\"\\")]))
+    start(
+        store, me, new_flow("b.1", parent_key=b, parent_step=1), new_flow("b.2", parent_key=b, parent_step=2)
+    )
+    store.commit(
+        Batch(worker_id=me, updates=[update(flow(store, "b.2").flow_key, status=COMPLETE, result="2")])
+    )
+    store.commit(Batch(signals=[signal("b", payload="1"), signal("b", payload='"two"'), signal("a")]))
+    store.commit(Batch(cancels=["ü"]))
+
+    found = {history.flow.flow_key: history for history in store.load_short([b, long, a, other, 999])}
+
+    assert found == {key: store.load(key) for key in (a, b, other)}
+    assert len(found[b].mailbox.signals) == 2
+    assert len(found[b].mailbox.children) == 1
+    assert store.load_short([]) == []
 
 
 def test_a_batch_that_is_written_again_changes_nothing(store: Store, me: int) -> None:

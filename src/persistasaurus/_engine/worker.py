@@ -10,13 +10,14 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from persistasaurus._engine.delays import wake
 from persistasaurus._engine.recovery import host_name, process_started, take_over_the_dead
 from persistasaurus._engine.registry import Target, display_name
 from persistasaurus._events import Happening
-from persistasaurus._store.base import WorkerRow
+from persistasaurus._store.base import History, WorkerRow
 from persistasaurus.errors import LeaseLost, StoreError
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ HEARTBEAT_S = 0.15
 NAMES_S = 1.0
 """How often to look for flows that were defined or registered since."""
 CLAIM_LIMIT = 200
+LOADED_AT_ONCE = 50
+"""How many claimed flows are read together."""
 
 
 class Worker:
@@ -278,8 +281,13 @@ class Worker:
         engine = self._engine
         for key in self._each(self._poked):
             engine.memory.poked(key)
+        loaded: dict[int, History] = {}
         for key in self._each(self._claimed):
-            history = engine.store.load(key)
+            if key not in loaded:
+                together = {key, *(other for _, other in islice(self._claimed, LOADED_AT_ONCE - 1))}
+                histories = engine.store.load_short(list(together))
+                loaded = {history.flow.flow_key: history for history in histories}
+            history = loaded.pop(key, None) or engine.store.load(key)
             if history is not None:
                 engine.memory.adopt(history, self._targets)
 

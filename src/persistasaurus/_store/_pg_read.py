@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from persistasaurus._store._pg_rows import SNAPSHOT, Session
-from persistasaurus._store.base import ChildOutcome, FlowRow, History, Mailbox, SignalRow, StepRow
+from persistasaurus._store._pg_rows import SNAPSHOT, Session, numbers
+from persistasaurus._store.base import SHORT, ChildOutcome, FlowRow, History, Mailbox, SignalRow, StepRow
 
 SELECT_FLOW = """
     SELECT
@@ -26,6 +27,21 @@ _CHILDREN = """
     SELECT parent_step, flow_key, flow_id, status, result, error, reason, outcome_checksum
     FROM {schema}.flow WHERE parent_key = $1 AND status IN (1, 3, 4, 5)
 """
+_STEPS_OF_SOME = f"""
+    SELECT few.* FROM unnest($1::bigint[]) AS wanted (flow_key) CROSS JOIN LATERAL (
+        SELECT * FROM {{schema}}.step WHERE step.flow_key = wanted.flow_key ORDER BY step LIMIT {SHORT + 1}
+    ) AS few
+"""  # noqa: S608
+_SIGNALS_OF_SOME = """
+    SELECT
+        flow.flow_key, signal_id, signal.flow_id, signal.name, payload, sent_at_ms, rejected, signal.checksum
+    FROM {schema}.flow JOIN {schema}.signal USING (flow_id)
+    WHERE flow_key = ANY ($1::bigint[]) AND rejected IS NULL ORDER BY signal_id
+"""
+_CHILDREN_OF_SOME = """
+    SELECT parent_key, parent_step, flow_key, flow_id, status, result, error, reason, outcome_checksum
+    FROM {schema}.flow WHERE parent_key = ANY ($1::bigint[]) AND status IN (1, 3, 4, 5)
+"""
 
 
 def load(session: Session, flow_key: int) -> History | None:
@@ -42,6 +58,34 @@ def load(session: Session, flow_key: int) -> History | None:
     flow = FlowRow(*row)
     mailbox = _mailbox(flow.pokes, flow.cancel_requested_at_ms, letters.fetchall(), children.fetchall())
     return History(flow, list(map(StepRow._make, steps.fetchall())), mailbox)
+
+
+def load_short(session: Session, flow_keys: Sequence[int]) -> Sequence[History]:
+    """Return those of some flows whose steps are few, of one moment."""
+    keys = (numbers(flow_keys),)
+    with session.transaction(SNAPSHOT):
+        flows = session.send(SELECT_FLOW + "WHERE flow_key = ANY ($1::bigint[])", keys)
+        steps = session.send(_STEPS_OF_SOME, keys)
+        letters = session.send(_SIGNALS_OF_SOME, keys)
+        children = session.send(_CHILDREN_OF_SOME, keys)
+    steps_of = _by_flow(steps, keep_key=True)
+    letters_of, children_of = _by_flow(letters), _by_flow(children)
+    found: list[History] = []
+    for flow in map(FlowRow._make, flows):
+        key = flow.flow_key
+        if len(steps_of[key]) <= SHORT:
+            mailbox = _mailbox(flow.pokes, flow.cancel_requested_at_ms, letters_of[key], children_of[key])
+            found.append(History(flow, sorted(map(StepRow._make, steps_of[key])), mailbox))
+    return found
+
+
+def _by_flow(
+    rows: Iterable[Sequence[Any]], *, keep_key: bool = False
+) -> defaultdict[int, list[Sequence[Any]]]:
+    found: defaultdict[int, list[Sequence[Any]]] = defaultdict(list)
+    for row in rows:
+        found[row[0]].append(row if keep_key else row[1:])
+    return found
 
 
 def mailbox(session: Session, flow_key: int) -> Mailbox | None:

@@ -171,6 +171,10 @@ class Mailbox(NamedTuple):
     """Children that have ended or are parked."""
 
 
+SHORT = 64
+"""So many steps has a history at most that is read together with others."""
+
+
 class History(NamedTuple):
     """All that is needed to replay a flow: one consistent read."""
 
@@ -340,6 +344,10 @@ class Store(Protocol):
 
     def load(self, flow_key: int) -> History | None:
         """Return everything about one flow."""
+        ...
+
+    def load_short(self, flow_keys: Sequence[int]) -> Sequence[History]:
+        """Return everything about different flows at once; those long or damaged are for `load`."""
         ...
 
     def mailbox(self, flow_key: int) -> Mailbox | None:

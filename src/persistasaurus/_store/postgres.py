@@ -215,6 +215,10 @@ class PostgresStore:
         """Return everything about one flow, from one snapshot."""
         return self._pool.read(lambda db: _pg_read.load(db, flow_key))
 
+    def load_short(self, flow_keys: Sequence[int]) -> Sequence[History]:
+        """Return everything about some flows, from one snapshot; not of those that are long."""
+        return self._pool.read(lambda db: _pg_read.load_short(db, flow_keys))
+
     def mailbox(self, flow_key: int) -> Mailbox | None:
         """Return what others have left for a flow, from one snapshot."""
         return self._pool.read(lambda db: _pg_read.mailbox(db, flow_key))

@@ -28,6 +28,7 @@ from persistasaurus._store.base import (
     StepRow,
     WorkerRow,
 )
+from persistasaurus.errors import DamagedRecordError
 
 T = TypeVar("T")
 
@@ -133,6 +134,13 @@ class SqliteStore:
             DamagedRecordError: a row cannot be read.
         """
         return self._read_flows(f"flow {flow_key}", lambda db: _sqlite_read.load(db, flow_key))
+
+    def load_short(self, flow_keys: Sequence[int]) -> Sequence[History]:
+        """Return everything about some flows, each from one snapshot; not of those long or damaged."""
+        try:
+            return self._read_flows("some flows", lambda db: _sqlite_read.load_short(db, flow_keys))
+        except DamagedRecordError:
+            return ()
 
     def mailbox(self, flow_key: int) -> Mailbox | None:
         """Return what others have left for a flow, from one snapshot.

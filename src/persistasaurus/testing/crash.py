@@ -33,6 +33,7 @@ _PLACES = (
     "release_worker",
     "claim",
     "load",
+    "load_short",
     "mailbox",
     "find",
     "list_flows",
