@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks import peers, raw, workloads
 from benchmarks.harness import Measure, Report, alone, beside, in_turn, median
+from benchmarks.scale import scale
 
 
 def main() -> None:
@@ -19,11 +20,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="the figures are medians of so many rounds")
     parser.add_argument("--json", type=Path, help="where to write the figures, too")
+    parser.add_argument("--sleepers", type=int, default=100_000, help="up to so many flows sleep at once")
+    parser.add_argument("--interrupted", type=int, default=20_000, help="so many flows are recovered")
     options = parser.parse_args()
     report = Report()
     throughput(report, options.rounds)
     latency(report, options.rounds)
     size(report)
+    scale(report, fresh, rounds=options.rounds, sleepers=options.sleepers, interrupted=options.interrupted)
     if options.json is not None:
         report.write(options.json)
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import statistics
 import threading
 import time
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import workloads
 from persistasaurus import FlowStatus, Persistasaurus, flow, step
 
 TOGETHER = 1_000
@@ -145,6 +149,49 @@ def wake_up(db: str, *, alarms: int, first_s: float) -> Crowd:
     return Crowd(
         start_up, memory, threads, statistics.median(REACHED), statistics.quantiles(REACHED, n=100)[98]
     )
+
+
+def long_flow(db: str, *, steps: int, every: int) -> list[float]:
+    """Return the seconds that each so many steps of one flow took."""
+    with Persistasaurus(db) as app:
+        return app.run(paced, steps, every)
+
+
+def carry_all(db: str, *, flows: int, steps: int, size: int) -> float:
+    """Return the seconds that flows took whose steps take and return a text of so many characters."""
+
+    async def main() -> float:
+        async with Persistasaurus(db) as app:
+            await app.run_async(carrying, 1, 1)
+            started = time.perf_counter()
+            await asyncio.gather(*(app.run_async(carrying, size, steps) for _ in range(flows)))
+            return time.perf_counter() - started
+
+    return asyncio.run(main())
+
+
+def side_by_side(db: str, *, processes: int, flows: int, steps: int) -> float:
+    """Return steps a second of several processes on one file, from the first start to the last end."""
+    share = partial(one_of_several, processes=processes, flows=flows // processes, steps=steps)
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as children:
+        spans = list(children.map(share, [db] * processes))
+    return flows * steps / (max(end for _, end in spans) - min(start for start, _ in spans))
+
+
+def one_of_several(db: str, *, processes: int, flows: int, steps: int) -> tuple[float, float]:
+    """Run flows once as many processes are ready, and return when they began and ended."""
+
+    async def main() -> float:
+        flow = workloads.hello_async
+        await asyncio.gather(*(app.run_async(flow, "World", steps) for _ in range(flows)))
+        return time.time()
+
+    with Persistasaurus(db) as app:
+        ready = Path(f"{db}-{os.getpid()}.ready")
+        ready.touch()
+        while len(list(ready.parent.glob("*.ready"))) < processes:
+            time.sleep(0.01)
+        return time.time(), asyncio.run(main())
 
 
 def interrupt(db: str, *, flows: int) -> None:

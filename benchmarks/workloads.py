@@ -123,14 +123,16 @@ def signal_round_trip_ms(db: str, signals: int) -> tuple[float, float]:
 def replay(db: str, steps: int, *, is_async: bool) -> float:
     """Return steps a second at which a recorded history is run through again."""
     chosen = replayed if is_async else replayed_sync
-    with Persistasaurus(db) as app:
+    limit = steps + 10
+    # Only what comes afterwards is measured.
+    with Persistasaurus(db, max_steps=limit, durability="may-lose-last-commits-on-power-loss") as app:
         handle = app.start(chosen.options(flow_id="long"), "World", steps)
         while handle.status().value != "WAITING_FOR_SIGNAL":
             time.sleep(0.02)
     with Persistasaurus(db, worker=False) as client:
         client.handle("long").send(proceed, 0)
     started = time.perf_counter()
-    with Persistasaurus(db) as app:
+    with Persistasaurus(db, max_steps=limit) as app:
         app.handle("long").result()
         seconds = time.perf_counter() - started
     return steps / seconds

@@ -378,12 +378,13 @@ class Persistasaurus:
         check_size(payload, limit=self._settings.max_payload, what=f"The value for {name!r}")
         sent_at_ms = engine.now_ms()
         checksum = signal_checksum(flow_id, name, payload, sent_at_ms)
-        return self._order(engine, NewSignal(flow_id, name, payload, sent_at_ms, checksum))
+        new = NewSignal(flow_id, name, payload, sent_at_ms, checksum)
+        return self._order(engine, Order(new, then=engine.mail_sent))
 
     def _cancel(self, flow_id: str) -> Future[Any]:
-        return self._order(self._engine_here("handle.cancel()"), flow_id)
+        engine = self._engine_here("handle.cancel()")
+        return self._order(engine, Order(flow_id, then=lambda _: engine.kick()))
 
-    def _order(self, engine: Engine, write: NewSignal | str) -> Future[Any]:
-        order = Order(write, then=lambda _: engine.kick())
+    def _order(self, engine: Engine, order: Order) -> Future[Any]:
         engine.committer.put(order)
         return cast("Future[Any]", order.answer)

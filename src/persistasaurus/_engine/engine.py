@@ -289,6 +289,13 @@ class Engine:
         """Have the worker look for flows to claim."""
         self.worker.look()
 
+    def mail_sent(self, key: int | None) -> None:
+        """Have a flow of this worker's memory read what was sent to it; any other is looked for."""
+        if key is not None and key in self.runs:
+            self.worker.poke(key)
+        else:
+            self.kick()
+
     def tell(self, flow_id: str, outcome: Outcome) -> None:
         """Tell those who wait for a flow that has ended, or is parked, and is no longer driven here."""
         if not self.results.tell(flow_id, outcome):

@@ -64,6 +64,7 @@ class Worker:
         self._name_ids: Sequence[int] = ()
         self._names_text = "[]"
         self._poked: deque[tuple[int, int]] = deque()
+        self._look_after_turns = 0
         self._claimed: deque[tuple[int, int]] = deque()
         """What this worker owns, by worker id and flow key, and has not brought into memory yet."""
 
@@ -109,12 +110,20 @@ class Worker:
         self.ring()
 
     def poke(self, key: int) -> None:
-        """Have the mail of a flow of this worker read soon."""
+        """Have the mail of a flow of this worker read now.
+
+        It stays due in the store until the flow next writes: another look, a turn later, is for one that
+        has left the memory meanwhile.
+        """
+        self.woken += 1
         self._poked.append((self._engine.worker_id or 0, key))
+        self._look_after_turns = 2
+        self.ring()
 
     def is_idle(self) -> bool:
         """Whether nobody has asked for another look at what is due."""
-        return not (self._look or self._poked or self._claimed) or not self._engine.settings.worker
+        asked = self._look or self._look_after_turns or self._poked or self._claimed
+        return not asked or not self._engine.settings.worker
 
     def holds_lease(self) -> bool:
         """Whether the lease certainly lasts."""
@@ -193,6 +202,9 @@ class Worker:
             engine.results.note_change()
         if engine.results.to_ask:
             engine.results.ask(engine.store, driven_here=engine.runs)
+        if self._look_after_turns:
+            self._look_after_turns -= 1
+            self._look = self._look or not self._look_after_turns
         due = self.next_due_ms is not None and self.next_due_ms <= engine.now_ms()
         if engine.settings.worker and (changed or due or self._look) and not engine.stopping:
             self._claim()
