@@ -10,8 +10,10 @@ from contextlib import contextmanager, suppress
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
-Place = Literal["before", "amid", "after"]
-"""The end of a transaction is not passed on, passed on by half, or passed on and not answered."""
+Place = Literal["before", "amid", "after", "late"]
+"""The end of a transaction is not passed on, passed on by half or unanswered, or kept for later."""
+BEGINNING = b"SET mark"
+"""With this a transaction that writes begins, before it locks anything else."""
 SYNC = b"S\0\0\0\4"
 
 CLOSE_WITH_RESET = struct.pack("ii", 1, 0)
@@ -42,6 +44,7 @@ class Proxy:
         self._left: int | None = None
         self._then: list[int] = []
         self._place: Place = "before"
+        self._late: list[tuple[socket.socket, bytes]] = []
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -52,6 +55,17 @@ class Proxy:
         """
         with self._lock:
             self._place, self._left, self._then = place, after, list(then)
+
+    def deliver(self) -> None:
+        """Give the server what was kept, and wait until it has dealt with it."""
+        for server, data in self._late:
+            server.sendall(data)
+            with suppress(OSError):
+                server.shutdown(socket.SHUT_WR)  # so that it hangs up when it has done all
+                while server.recv(1 << 20):
+                    pass
+            server.close()
+        self._late.clear()
 
     def is_armed(self) -> bool:
         return self._left is not None
@@ -93,10 +107,21 @@ class Proxy:
         with suppress(OSError):
             while data := client.recv(1 << 20):
                 self.flowing.wait()
+                while (
+                    self._place == "late"
+                    and self._left == 0
+                    and BEGINNING in data
+                    and not _ends_transaction(data)
+                ):
+                    data += client.recv(1 << 20)
                 place = self._cut_here() if _ends_transaction(data) else None
                 if place is None and not self.refusing:
                     server.sendall(data)
                     continue
+                if place == "late":
+                    self._late.append((server.dup(), data))
+                    _reset(client)
+                    return
                 if place == "amid":
                     server.sendall(data[: len(data) // 2])
                 if place == "after":

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from persistasaurus import (
+    FlowConflict,
     FlowStatus,
     Persistasaurus,
     Signal,
@@ -46,6 +47,16 @@ def waiting_leaf(label: str) -> str:
 @flow
 async def async_waiting_leaf(label: str) -> str:
     return await note.submit(label) + await go + await note.submit(f"{label}!")
+
+
+@pytest.mark.parametrize("parent", ["mother", "async_mother"])
+def test_a_child_whose_id_belongs_to_another_flow_fails(database: Path | str, parent: str) -> None:
+    """Nobody would tell the parent how that one has ended."""
+    with Persistasaurus(database) as app:
+        app.run(leaf.options(flow_id="p/2"), "its own")
+
+        with pytest.raises(FlowConflict, match=r"'p/2' of this child belongs to a flow that was started by"):
+            app.run(globals()[parent].options(flow_id="p"))
 
 
 @flow

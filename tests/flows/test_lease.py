@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from persistasaurus import Persistasaurus, flow, step
 from persistasaurus._clock import SystemClock
+from persistasaurus._engine import recovery
+from persistasaurus._store.base import History, WorkerRow
 from tests.flows.kit import eventually, ran, sql, start
 from tests.flows.refusing import refused
 
@@ -73,3 +77,52 @@ def test_no_step_starts_past_the_lease_until_it_is_renewed(
         # until the lease is renewed
         handle.result(20)
     assert ran == ["first", "second"]
+
+
+@flow
+def short() -> int:
+    return 7
+
+
+@flow
+async def short_async() -> int:
+    return 7
+
+
+@pytest.mark.parametrize("chosen", [short, short_async], ids=["sync", "async"])
+def test_a_flow_that_is_taken_in_while_the_lease_is_lost_is_left_to_whoever_has_it_now(
+    database: Path | str, chosen: Any
+) -> None:
+    """Kept in memory without an owner, it would write nothing, and hide how others have ended it."""
+    with Persistasaurus(database) as app:
+        engine = app._engine
+        assert engine is not None
+        load_short, lost = engine.store.load_short, threading.Event()
+
+        def load_and_lose(keys: Sequence[int]) -> Sequence[History]:
+            found = load_short(keys)
+            if not lost.is_set():
+                lost.set()
+                worker_id = engine.worker_id or 0
+                engine.store.take_over(worker_id, now_ms=engine.now_ms(), only_expired=False)
+                engine._lease_lost(worker_id)
+            return found
+
+        engine.store.load_short = load_and_lose  # type: ignore[method-assign]
+        with Persistasaurus(database, worker=False) as client:
+            handle = client.start(chosen.options(flow_id="claimed"))
+            assert handle.result(20) == 7
+        assert app.handle("claimed").result(5) == 7
+        assert lost.is_set()
+
+
+def test_equal_names_of_two_machines_are_no_proof_that_a_worker_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the kernel tells neither boot nor namespace, and the other machine's process has no twin here."""
+    name = "darwin:laptop.local:"
+    monkeypatch.setattr(recovery, "host_name", lambda: name)
+    theirs = WorkerRow(1, "incarnation", name, 2**22 + 1, "", "[]", expired=False)
+
+    assert not recovery.is_gone(theirs, one_machine=False)
+    assert recovery.is_gone(theirs, one_machine=True)

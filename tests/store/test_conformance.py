@@ -1157,7 +1157,7 @@ def test_reopen_makes_a_failed_flow_due_with_its_steps_rewritten(store: Store, m
     )
     again = step(key, 2, status=PENDING, event=None, attempts=1, attempts_before=1)
 
-    assert store.reopen(key, expected_status=FAILED, steps=[again], dropped=[3], now_ms=T0 + 900)
+    assert store.reopen(flow(store), steps=[again], dropped=[3], now_ms=T0 + 900)
 
     history = store.load(key)
     assert history is not None
@@ -1176,14 +1176,34 @@ def test_reopen_does_nothing_where_the_status_has_changed(store: Store, me: int)
         Batch(worker_id=me, steps=[step(key)], updates=[update(key, status=PARKED, reason="r", release=True)])
     )
 
-    assert not store.reopen(key, expected_status=FAILED, steps=[], dropped=[1], now_ms=FAR)
-    assert store.reopen(key, expected_status=PARKED, steps=[], dropped=[], now_ms=FAR)
-    assert not store.reopen(key, expected_status=PARKED, steps=[], dropped=[1], now_ms=FAR)
-    assert not store.reopen(999, expected_status=PARKED, steps=[], dropped=[], now_ms=FAR)
+    seen = flow(store)
+    assert not store.reopen(seen._replace(status=FAILED), steps=[], dropped=[1], now_ms=FAR)
+    assert store.reopen(seen, steps=[], dropped=[], now_ms=FAR)
+    assert not store.reopen(seen, steps=[], dropped=[1], now_ms=FAR)
+    assert not store.reopen(seen._replace(flow_key=999), steps=[], dropped=[], now_ms=FAR)
 
     history = store.load(key)
     assert history is not None
     assert history.steps == [step(key)]
+
+
+def test_a_reopening_of_what_was_seen_before_another_does_nothing(store: Store, me: int) -> None:
+    """The flow was retried by somebody else, went on, and has failed again in the same millisecond."""
+    key = start_one(store, me)
+    failed = Batch(worker_id=me, updates=[update(key, status=FAILED, error="{}")])
+    store.commit(failed)
+    seen = flow(store)
+    assert store.reopen(seen, steps=[], dropped=[], now_ms=T0 + 100)
+    store.claim(me, [1], now_ms=T0 + 100, limit=1)
+    store.commit(Batch(worker_id=me, steps=[step(key)]))
+    store.commit(failed)
+
+    assert not store.reopen(seen, steps=[step(key, status=PENDING, event=None)], dropped=[], now_ms=FAR)
+
+    history = store.load(key)
+    assert history is not None
+    assert history.steps == [step(key)]
+    assert history.flow.status == FAILED
 
 
 # --- hostile text --------------------------------------------------------------------------------------

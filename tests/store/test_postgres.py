@@ -49,6 +49,16 @@ def server() -> Iterator[postgres.Server]:
         server.remove()
 
 
+@pytest.fixture(params=["read committed", "repeatable read", "serializable"])
+def default_isolation(request: pytest.FixtureRequest, url: str) -> Iterator[None]:
+    """What a transaction of the database is where it does not say itself."""
+    server = url.partition("?schema=")[0]
+    setting = "ALTER DATABASE postgres {} default_transaction_isolation {}"
+    postgres.by_sql(server, setting.format("SET", f"= '{request.param}'"))
+    yield
+    postgres.by_sql(server, setting.format("RESET", ""))
+
+
 Opened = Callable[..., PostgresStore]
 
 
@@ -406,6 +416,7 @@ def test_leases_go_by_the_servers_clock(opened: Opened) -> None:
     assert theirs.workers() == []
 
 
+@pytest.mark.usefixtures("default_isolation")
 def test_a_take_over_waits_for_a_commit_under_way_and_frees_what_it_claimed(url: str, opened: Opened) -> None:
     """The claim is not lost between the two, and nothing comes after."""
     store = opened()
@@ -426,6 +437,7 @@ def test_a_take_over_waits_for_a_commit_under_way_and_frees_what_it_claimed(url:
     assert (row.owner, row.due_at_ms) == (None, T0)
 
 
+@pytest.mark.usefixtures("default_isolation")
 def test_a_commit_waits_for_a_take_over_under_way_and_writes_nothing(url: str, opened: Opened) -> None:
     """Of both kinds: the statement and the transaction."""
     store = opened()
@@ -458,6 +470,7 @@ def until_blocked(server: str) -> None:
         time.sleep(0.002)
 
 
+@pytest.mark.usefixtures("default_isolation")
 def test_a_signal_to_a_flow_whose_start_is_under_way_is_not_lost(url: str, opened: Opened) -> None:
     """Neither sees the other, so the signal waits for the start: a flow hears of every signal."""
     store, clients = opened(), opened()

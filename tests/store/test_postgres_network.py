@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from persistasaurus._model import COMPLETE
+from persistasaurus._model import COMPLETE, PENDING
 from persistasaurus._store import _pg_writer
 from persistasaurus._store.base import Batch, Committed
 from persistasaurus._store.postgres import PostgresStore
@@ -132,9 +132,11 @@ def test_other_writes_survive_a_lost_connection(
     store.commit(Batch(worker_id=me, updates=[update(key, status=3, error="{}")]))
     other = store.register_worker(worker(), lease_ms=LEASE_MS)
     theirs = start_one(store, other, "theirs")
+    failed = store.find("f")
+    assert failed is not None
 
     proxy.cut(place)
-    assert store.reopen(key, expected_status=3, steps=[step(key)], dropped=[], now_ms=T0)
+    assert store.reopen(failed, steps=[step(key)], dropped=[], now_ms=T0)
     proxy.cut(place)
     store.take_over(other, now_ms=T0, only_expired=False)
     proxy.cut(place)
@@ -311,6 +313,22 @@ def test_what_was_not_sent_has_not_happened(store: PostgresStore, proxy: Proxy, 
         store.find("f")
 
     assert not isinstance(caught.value, OutcomeUnknownError)
+
+
+def test_what_arrives_late_is_refused(store: PostgresStore, proxy: Proxy, me: int) -> None:
+    """A box on the way tells the client that the connection is gone, and gives the server its bytes later."""
+    key = start_one(store, me)
+    pending = step(key, status=PENDING, event=None, return_value=None)
+    proxy.cut("late")
+    store.commit(Batch(worker_id=me, steps=[pending], signals=[signal()]))
+    store.commit(Batch(worker_id=me, steps=[step(key)]))
+
+    proxy.deliver()
+
+    history = store.load(key)
+    assert history is not None
+    assert history.steps == [step(key)]
+    assert len(store.signals("f")) == 1
 
 
 # --- the server's own doing ----------------------------------------------------------------------------

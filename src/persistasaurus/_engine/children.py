@@ -10,16 +10,16 @@ from persistasaurus._engine.outbox import put_end
 from persistasaurus._engine.progress import Order, Progress
 from persistasaurus._engine.recorded import child_cancelled
 from persistasaurus._engine.texts import ERROR, RESULT
-from persistasaurus._failure import rebuild_failure
+from persistasaurus._failure import convert, rebuild_failure
 from persistasaurus._model import CANCELLED, COMPLETE, FAILED, PENDING, Kind
-from persistasaurus.errors import CipherError, FlowFailed
+from persistasaurus.errors import CipherError, FlowConflict, FlowFailed
 
 if TYPE_CHECKING:
     from persistasaurus._engine.engine import Engine
     from persistasaurus._engine.operation import Operation
     from persistasaurus._engine.registry import Target
     from persistasaurus._engine.run import Run
-    from persistasaurus._store.base import ChildOutcome, StartedFlow
+    from persistasaurus._store.base import ChildOutcome, NewFlow, StartedFlow
 
 LONGEST_ID = 512
 
@@ -65,10 +65,28 @@ def begin_child(engine: Engine, run: Run, operation: Operation) -> None:
     new, bound = report.child, operation.bound
 
     def started(answer: StartedFlow) -> None:
-        engine.memory.drive_new(new, target, bound, answer)
+        if answer.created or _is_own(engine, new):
+            engine.memory.drive_new(new, target, bound, answer)
+        else:
+            _refuse(run, operation, new.flow_id)
 
     report.then = started
     run.put(report)
+
+
+def _is_own(engine: Engine, new: NewFlow) -> bool:
+    found = engine.store.find(new.flow_id)
+    return found is not None and (found.parent_key, found.parent_step) == (new.parent_key, new.parent_step)
+
+
+def _refuse(run: Run, operation: Operation, flow_id: str) -> None:
+    """Fail a call whose child cannot be: nobody would ever tell how another's flow has ended."""
+    taken = FlowConflict(
+        f"The flow id {flow_id!r} of this child belongs to a flow that was started by itself. Ids like "
+        "'parent/1' are those of child flows: start the parent with an id whose children's ids are free."
+    )
+    text, operation.error = convert(taken, FlowFailed)
+    put_end(run, operation, FAILED, error=text)
 
 
 def on_child(run: Run, child: ChildOutcome) -> None:

@@ -264,14 +264,15 @@ class Engine:
         log.error("lease lost, every flow of this worker is dropped")
         self.facts.tell(Happening.LEASE_LOST)
         self.worker.lost()
-        self._drop_all()
+        self._drop_all(worker_id)
 
-    def _drop_all(self) -> None:
-        runs = list(self.runs.values())
-        self.runs.clear()
-        self._held.clear()
-        for run in runs:
-            run.abandon_soon()
+    def _drop_all(self, worker_id: int | None = None) -> None:
+        """Drop every flow, or those of a worker that lost its lease: its successor may have claimed some."""
+        for run in list(self.runs.values()):
+            if worker_id is None or run.worker_id == worker_id:
+                self.runs.pop(run.key, None)
+                run.abandon_soon()
+        self._held = [held for held in self._held if held[0].key in self.runs]
 
     def _store_gone(self, error: StoreError) -> None:
         """Stop for good: the database file is not the one that was opened."""

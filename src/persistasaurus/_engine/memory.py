@@ -104,10 +104,20 @@ class Memory:
 
     def _drive(self, flow: FlowRow, run: Run) -> None:
         run.live = True  # nothing is recorded, and nobody has left anything
-        self._engine.runs[flow.flow_key] = run
+        if not self._keep(run):
+            return
         if self._engine.facts.observed:
             self._engine.facts.tell(Happening.FLOW_STARTED, run)
         run.start()
+
+    def _keep(self, run: Run) -> bool:
+        """Have a flow in memory; false where its worker has lost its lease meanwhile: others drive it."""
+        self._engine.runs[run.key] = run
+        # After it is there: whoever loses the lease first says so and then drops what is there.
+        if run.worker_id is not None and run.worker_id == self._engine.worker_id:
+            return True
+        self.drop(run)
+        return False
 
     def _new_run(self, flow: FlowRow, target: Target, replay: Replay, bound: dict[str, Any]) -> Run:
         kind = AsyncRun if target.definition.is_async else SyncRun
@@ -124,11 +134,12 @@ class Memory:
                 raise  # the store's trouble: the worker tries again. All else parks only this flow.
             target = target or next(iter(targets.values()))
             run = self._new_run(flow, target, NOTHING_RECORDED, {})
-            self._engine.runs[flow.flow_key] = run
-            driving.park(self._engine, run, error)
+            if self._keep(run):
+                driving.park(self._engine, run, error)
             return
         run = self._new_run(flow, target, replay, bound)
-        self._engine.runs[flow.flow_key] = run
+        if not self._keep(run):
+            return
         run.has_children = any(row.kind == Kind.CHILD for row in history.steps)
         run.mail = history.mailbox
         if self._engine.facts.observed:

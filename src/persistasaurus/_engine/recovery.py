@@ -24,7 +24,7 @@ SUSPECT_AFTER = 2
 
 @functools.cache
 def host_name() -> str:
-    """Return what names this boot of this machine and this process namespace.
+    """Return what names this boot of this machine and this process namespace; with ":" at its end neither.
 
     Two workers whose host names are equal can see each other's processes; where only the boot differs,
     the other's processes are gone.
@@ -53,12 +53,12 @@ def is_gone(worker: WorkerRow, *, one_machine: bool) -> bool:
     With `one_machine` nobody on another one uses the store: what ran in another boot is gone.
     """
     here = host_name()
+    is_vague = here.endswith(":")
     if worker.host != here:
         another_boot = worker.host.partition(":")[0] != here.partition(":")[0]
-        return one_machine and another_boot and bool(here.partition(":")[2])
-    if not here.partition(":")[2] and not one_machine:
-        # Such a name is no proof of one machine: it has neither boot nor namespace in it.
-        return False
+        return one_machine and another_boot and not is_vague
+    if is_vague and not one_machine:
+        return False  # another machine may have the same name
     try:
         os.kill(worker.pid, 0)
     except ProcessLookupError:
@@ -105,7 +105,7 @@ def retry(store: Store, history: History, now_ms: int, *, texts: Texts, with_par
     """
     flow = history.flow
     if flow.status == PARKED:
-        store.reopen(flow.flow_key, expected_status=PARKED, steps=(), dropped=(), now_ms=now_ms)
+        store.reopen(flow, steps=(), dropped=(), now_ms=now_ms)
         return
     if flow.status != FAILED and not (with_parent and flow.status == CANCELLED):
         return
@@ -119,7 +119,7 @@ def retry(store: Store, history: History, now_ms: int, *, texts: Texts, with_par
         if row.kind == Kind.CHILD and (row.event is None or row.step in changed.children):
             _retry_child(store, child_id(flow.flow_id, row.step), now_ms, texts)
     # Last: a parent that is driven before would be told once more how its child had failed.
-    store.reopen(flow.flow_key, expected_status=flow.status, steps=changed.steps, dropped=(), now_ms=now_ms)
+    store.reopen(flow, steps=changed.steps, dropped=(), now_ms=now_ms)
 
 
 def _retry_child(store: Store, flow_id: str, now_ms: int, texts: Texts) -> None:

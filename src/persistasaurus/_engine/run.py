@@ -103,7 +103,7 @@ class Run(Calls):
         self, engine: Engine, flow: FlowRow, target: Target, replay: Replay, bound: dict[str, Any]
     ) -> None:
         self.engine = engine
-        self.worker_id = engine.worker_id
+        self.worker_id = flow.owner
         self.key = flow.flow_key
         self.flow_id = flow.flow_id
         self.flow = flow

@@ -103,6 +103,7 @@ def _end(session: Session, ending: Sequence[_Target], now_ms: int) -> None:
     )
     parents = {target.parent_key: now_ms for target in ending if target.parent_key is not None}
     if parents:
+        lock_flows(session, list(parents))
         poke(session, parents)
     # Parked ones may have children.
     cancel_children(session, [target.flow_key for target in ending], now_ms)

@@ -12,7 +12,7 @@ from persistasaurus._model import PENDING
 from persistasaurus._store import _pg_cancel as cancel
 from persistasaurus._store import _pg_signals as signals
 from persistasaurus._store import _pg_steps
-from persistasaurus._store._pg_errors import LEASE_LOST, WRITER_GONE, lease_lost
+from persistasaurus._store._pg_errors import LEASE_LOST, WRITER_GONE, ConnectionLost, lease_lost
 from persistasaurus._store._pg_rows import Session, numbers, texts
 from persistasaurus._store._pg_writer import Mark
 from persistasaurus._store.base import (
@@ -49,11 +49,14 @@ def apply(session: Session, batch: Batch, mark: Mark, *, now_ms: int, synchronou
             sent = signals.send(session, batch.signals) if batch.signals else None
             if batch.cancels:
                 cancelled = cancel.cancel(session, batch.cancels, now_ms)
-    return Committed(
-        _answer_starts(session, batch.starts, batch.worker_id, dict(started.fetchall())) if started else (),
-        _answer_signals(batch.signals, sent.fetchall()) if sent else (),
-        cancelled,
-    )
+    with answered():
+        return Committed(
+            _answer_starts(session, batch.starts, batch.worker_id, dict(started.fetchall()))
+            if started
+            else (),
+            _answer_signals(batch.signals, sent.fetchall()) if sent else (),
+            cancelled,
+        )
 
 
 def look(session: Session, batch: Batch) -> Committed:
@@ -64,6 +67,15 @@ def look(session: Session, batch: Batch) -> Committed:
         _answer_signals(batch.signals, signals.find_poked(session, batch.signals)),
         [found.get(flow_id) for flow_id in batch.cancels],
     )
+
+
+@contextmanager
+def answered() -> Generator[None, None, None]:
+    """Raise whatever fails after the commit as a lost answer: it was written, and is read back."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise ConnectionLost(f"The answer of a commit could not be read: {error}", sent=True) from error
 
 
 @contextmanager
@@ -104,7 +116,8 @@ def _lock(session: Session, batch: Batch) -> None:
         session.send(signals.SHARE_STARTS)
     keys = {*[update.flow_key for update in batch.updates], *batch.poke}
     flow_ids = {*[signal.flow_id for signal in batch.signals], *batch.cancels}
-    if len(keys) + len(flow_ids) > 1:
+    # One signal, too: the flow may be about to be reopened, and its row must not be passed by until then.
+    if batch.signals or len(keys) + len(flow_ids) > 1:
         cancel.lock_flows(session, list(keys), list(flow_ids))
 
 

@@ -9,40 +9,40 @@ from persistasaurus._store._pg_commit import begin
 from persistasaurus._store._pg_rows import Session, numbers
 from persistasaurus._store._pg_steps import write
 from persistasaurus._store._pg_writer import Mark
-from persistasaurus._store.base import StepRow
+from persistasaurus._store.base import FlowRow, StepRow
 
 
 class Reopening(NamedTuple):
     """What `Store.reopen` is asked for."""
 
-    flow_key: int
-    expected_status: int
+    expected: FlowRow
     steps: Sequence[StepRow]
     dropped: Sequence[int]
     now_ms: int
 
 
 def reopen(session: Session, which: Reopening, mark: Mark) -> bool:
-    """Make the flow due again in one transaction; false where its status is another by now."""
+    """Make the flow due again in one transaction; false where somebody else has done so since."""
+    expected = which.expected
     with session.transaction():
         begin(session, mark, fence=None)
         changed = session.rows(
             """
             UPDATE {schema}.flow SET
                 status = 0, updated_at_ms = $1, due_at_ms = $1, result = NULL, error = NULL, reason = NULL,
-                outcome_checksum = NULL, idle = 0, crashes = 0,
+                outcome_checksum = NULL, idle = 0, crashes = 0, pokes = pokes + 1,
                 cancel_requested_at_ms = CASE WHEN status = 5 THEN cancel_requested_at_ms END,
                 cancel_event = CASE WHEN status = 5 THEN cancel_event END,
                 cancel_event_at_ms = CASE WHEN status = 5 THEN cancel_event_at_ms END
-            WHERE flow_key = $2 AND status = $3 AND owner IS NULL
+            WHERE flow_key = $2 AND status = $3 AND pokes = $4 AND owner IS NULL
             RETURNING 1
             """,
-            (which.now_ms, which.flow_key, which.expected_status),
+            (which.now_ms, expected.flow_key, expected.status, expected.pokes),
         )
         if changed and which.dropped:
             session.send(
                 "DELETE FROM {schema}.step WHERE flow_key = $1 AND step = ANY ($2::integer[])",
-                (which.flow_key, numbers(which.dropped)),
+                (expected.flow_key, numbers(which.dropped)),
             )
         if changed and which.steps:
             write(session, which.steps)

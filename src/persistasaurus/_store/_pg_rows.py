@@ -12,6 +12,11 @@ from typing import Any
 
 import psycopg
 
+LATEST = "BEGIN ISOLATION LEVEL READ COMMITTED"
+"""Whatever the database's default is: each statement sees what those that it waited for have written."""
+SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+"""For reads that must agree with each other."""
+
 
 class Session:
     """A connection that somebody uses right now."""
@@ -39,7 +44,7 @@ class Session:
         self.connection.execute(_text(sql, self.schema))
 
     @contextmanager
-    def transaction(self, begin: str = "BEGIN") -> Generator[None, None, None]:
+    def transaction(self, begin: str = LATEST) -> Generator[None, None, None]:
         """Send what is executed inside as one transaction, in one round trip where nobody asks for rows.
 
         What must not be committed has to be undone by a statement, with `{schema}.ensure`.
@@ -57,10 +62,6 @@ class Session:
             failure = failure or error
         if failure is not None:
             raise failure
-
-
-SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-"""For reads that must agree with each other."""
 
 
 def numbers(values: Iterable[int | None]) -> str:

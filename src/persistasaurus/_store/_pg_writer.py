@@ -120,9 +120,11 @@ class Writer:
 
     def _happened(self, number: int) -> bool:
         """Find out whether the transaction of a mark was committed."""
-        mark = self._patiently(lambda: self._pool.write(lambda session: _mark_of(session, self.writer_id)))
+        happened, self.writer_id = self._patiently(
+            lambda: self._pool.write(lambda session: _fence_off(session, self.writer_id, number))
+        )
         self._unknown = None
-        return mark == number
+        return happened
 
     def _patiently(self, ask: Callable[[], T]) -> T:
         give_up_at, pause = _REAL.steady() + PATIENCE_S, 0.02
@@ -151,13 +153,23 @@ def _insert(session: Session) -> int:
     return int(writer_id)
 
 
-def _mark_of(session: Session, writer_id: int) -> int | None:
-    """Read a mark once nobody writes it any more."""
+def _fence_off(session: Session, writer_id: int, number: int) -> tuple[bool, int]:
+    """Return whether the mark was left, and the writer's number from now on: a new one where it was not.
+
+    What is under way to the server, in whatever buffer, bears the old one and is refused when it arrives.
+    """
     with session.transaction():
         session.send("SELECT set_config('lock_timeout', '1s', true)")
-        found = session.send("SELECT mark FROM {schema}.writer WHERE writer_id = $1 FOR UPDATE", (writer_id,))
-    row = found.fetchone()
-    return None if row is None else int(row[0])
+        renamed = session.send(
+            """
+            UPDATE {schema}.writer SET writer_id = DEFAULT WHERE writer_id = $1 AND mark <> $2
+            RETURNING writer_id
+            """,
+            (writer_id, number),
+        )
+        found = session.send("SELECT FROM {schema}.writer WHERE writer_id = $1", (writer_id,))
+    row = renamed.fetchone()
+    return found.rowcount > 0, writer_id if row is None else int(row[0])
 
 
 def remove(session: Session, writer_ids: list[int]) -> None:

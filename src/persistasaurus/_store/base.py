@@ -371,18 +371,13 @@ class Store(Protocol):
         ...
 
     def reopen(
-        self,
-        flow_key: int,
-        *,
-        expected_status: int,
-        steps: Sequence[StepRow],
-        dropped: Sequence[int],
-        now_ms: int,
+        self, expected: FlowRow, *, steps: Sequence[StepRow], dropped: Sequence[int], now_ms: int
     ) -> bool:
         """Make a failed or parked flow due again with these rows rewritten and those steps dropped.
 
         Clears its result, error, reason and `crashes` (not `lost_claims`: its steps may have run), and the
-        cancel of one that has ended; false where its status is another by now.
+        cancel of one that has ended. Counts as a poke, so that no row looks the same after it: false where
+        status or pokes are not those expected.
         """
         ...
 

@@ -240,16 +240,10 @@ class PostgresStore:
         return self._pool.read(_pg_read.names)
 
     def reopen(
-        self,
-        flow_key: int,
-        *,
-        expected_status: int,
-        steps: Sequence[StepRow],
-        dropped: Sequence[int],
-        now_ms: int,
+        self, expected: FlowRow, *, steps: Sequence[StepRow], dropped: Sequence[int], now_ms: int
     ) -> bool:
         """Make a failed or parked flow due again, in one transaction."""
-        which = _pg_reopen.Reopening(flow_key, expected_status, steps, dropped, now_ms)
+        which = _pg_reopen.Reopening(expected, steps, dropped, now_ms)
         reopened = self._others.run(
             self._others.new_mark(),
             lambda db, mark: _pg_reopen.reopen(db, which, mark),

@@ -178,18 +178,10 @@ class SqliteStore:
         return self._file.read(_sqlite_read.names)
 
     def reopen(
-        self,
-        flow_key: int,
-        *,
-        expected_status: int,
-        steps: Sequence[StepRow],
-        dropped: Sequence[int],
-        now_ms: int,
+        self, expected: FlowRow, *, steps: Sequence[StepRow], dropped: Sequence[int], now_ms: int
     ) -> bool:
         """Make a failed or parked flow due again, in one transaction."""
-        return self._file.write(
-            lambda db: _reopen(db, flow_key, expected_status, steps=steps, dropped=dropped, now_ms=now_ms)
-        )
+        return self._file.write(lambda db: _reopen(db, expected, steps=steps, dropped=dropped, now_ms=now_ms))
 
     def size(self) -> int:
         """Return the bytes of the file and its log."""
@@ -225,8 +217,7 @@ def _intern(connection: apsw.Connection, name: tuple[str, str]) -> int:
 
 def _reopen(
     connection: apsw.Connection,
-    flow_key: int,
-    expected_status: int,
+    expected: FlowRow,
     *,
     steps: Sequence[StepRow],
     dropped: Sequence[int],
@@ -237,20 +228,20 @@ def _reopen(
         """
         UPDATE flow SET
             status = 0, updated_at_ms = ?, due_at_ms = ?, result = NULL, error = NULL, reason = NULL,
-            outcome_checksum = NULL, idle = 0, crashes = 0,
+            outcome_checksum = NULL, idle = 0, crashes = 0, pokes = pokes + 1,
             cancel_requested_at_ms = CASE WHEN status = 5 THEN cancel_requested_at_ms END,
             cancel_event = CASE WHEN status = 5 THEN cancel_event END,
             cancel_event_at_ms = CASE WHEN status = 5 THEN cancel_event_at_ms END
-        WHERE flow_key = ? AND status = ? AND owner IS NULL
+        WHERE flow_key = ? AND status = ? AND pokes = ? AND owner IS NULL
         """,
-        (now_ms, now_ms, flow_key, expected_status),
+        (now_ms, now_ms, expected.flow_key, expected.status, expected.pokes),
     )
     if not changed:
         return False
     write(
         connection,
         "DELETE FROM step WHERE flow_key = ? AND step IN (SELECT value FROM json_each(?))",
-        (flow_key, json.dumps(list(dropped))),
+        (expected.flow_key, json.dumps(list(dropped))),
     )
     write_rows(
         connection,
