@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from benchmarks import peers, raw, workloads
+from benchmarks import raw, workloads
 from benchmarks.harness import Measure, Report, alone, beside, in_turn, median
+from benchmarks.side_by_side import side_by_side
+from benchmarks.stores import fresh_file as fresh
 
 
 def main() -> None:
@@ -19,17 +17,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="the figures are medians of so many rounds")
     parser.add_argument("--json", type=Path, help="where to write the figures, too")
+    parser.add_argument("--peers", type=Path, help="a Python with the peers' packages: the same on them")
+    parser.add_argument("--absurd-schema", type=Path, help="Absurd's absurd.sql, which its wheel lacks")
     options = parser.parse_args()
-    report = Report()
+    report = Report(options.rounds)
     throughput(report, options.rounds)
     latency(report, options.rounds)
     size(report)
+    if options.peers is not None:
+        side_by_side(report, options.rounds, peers=options.peers, absurd_schema=options.absurd_schema)
     if options.json is not None:
         report.write(options.json)
 
 
 def throughput(report: Report, rounds: int) -> None:
-    """Steps a second, beside rows a second of SQLite alone and steps a second of DBOS if installed."""
+    """Steps a second, beside rows a second of SQLite alone."""
     measures: dict[str, Measure] = {
         "one": partial(raw.rows_per_second, commits=1_000, rows_a_commit=1),
         "sequential, sync": partial(workloads.sequential, steps=1_000, is_async=False),
@@ -40,14 +42,10 @@ def throughput(report: Report, rounds: int) -> None:
         "replay, async": partial(workloads.replay, steps=10_000, is_async=True),
         "replay, sync": partial(workloads.replay, steps=10_000, is_async=False),
     }
-    if importlib.util.find_spec("dbos") is not None:
-        measures["dbos"] = peers.dbos_sequential
     taken = in_turn(rounds, fresh, measures)
     report.section("Throughput")
     report.line("raw SQLite, one row a commit", median(taken["one"]), "rows/s")
     report.line("raw SQLite, 100 rows a commit", median(taken["hundred"]), "rows/s")
-    if "dbos" in taken:
-        report.line("DBOS, sequential", median(taken["dbos"]), "steps/s")
     for word in ("sync", "async"):
         figures = taken[f"sequential, {word}"]
         remark = f"{beside(figures, taken['one']):.2f} of raw one-row commits (bar 0.5)"
@@ -55,8 +53,6 @@ def throughput(report: Report, rounds: int) -> None:
     for word in ("async", "sync"):
         figures = taken[f"concurrent, {word}"]
         remark = f"{beside(figures, taken['hundred']):.3f} of raw 100-row inserts (bar 0.12)"
-        if "dbos" in taken:
-            remark += f"; {beside(figures, taken['dbos']):.0f} times sequential DBOS (bar 20)"
         report.line(f"1,000 flows x 10 steps, {word}", median(figures), "steps/s", remark)
     for word in ("async", "sync"):
         remark = "start of the app included (bar 60,000)"
@@ -90,13 +86,6 @@ def size(report: Report) -> None:
             figure = alone(partial(workloads.bytes_a_step, flows=flows, steps=steps), database)
         report.line(f"on disk, {what}", figure, "bytes", "a step (bar 300)")
     report.line("import", workloads.import_seconds(), "s", "(bar 0.25)")
-
-
-@contextmanager
-def fresh() -> Iterator[str]:
-    """Give the path of a database that does not exist yet."""
-    with tempfile.TemporaryDirectory(prefix="persistasaurus-bench-") as folder:
-        yield str(Path(folder, "bench.db"))
 
 
 if __name__ == "__main__":
