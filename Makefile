@@ -4,7 +4,7 @@
 #   make test PROCESSES=8     test processes side by side (4)
 #   make test COVERAGE=1      with branch coverage
 #   make soak MINUTES=120     faults injected for that long (30), and a table
-#   make bench PEERS=1        beside other libraries, too: ROUNDS=1 to try it, ABSURD_SCHEMA=absurd.sql for Absurd
+#   make bench PEERS=1        beside other libraries, too: ABSURD_SCHEMA=absurd.sql for Absurd
 #   make api PORT=8000        the sign-up demo over HTTP
 #   make mutants          shows that the tests go red without the guards
 #   make demo PYTHON=python3.13
@@ -14,6 +14,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 PROCESSES ?= 4
 MINUTES ?= 30
 ROUNDS ?= 5
+FLOWS ?= 1000
 PORT ?= 8000
 
 BIN := .venv/bin
@@ -59,10 +60,10 @@ mypy: .venv/tools
 pyright: .venv/tools
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-# With peers, a PostgreSQL server is measured too.
+# With peers, a PostgreSQL server is measured too, and docs/benchmarks.* hold the figures.
 ifdef PEERS
 bench: .venv/tools .venv/peers/installed
-	$(BIN)/python -m benchmarks --rounds $(ROUNDS) --peers .venv/peers/bin/python \
+	$(BIN)/python -m benchmarks --rounds $(ROUNDS) --flows $(FLOWS) --page docs --peers .venv/peers/bin/python \
 		$(if $(ABSURD_SCHEMA),--absurd-schema $(ABSURD_SCHEMA))
 else
 bench: .venv/installed

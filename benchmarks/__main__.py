@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks import raw, workloads
 from benchmarks.harness import Measure, Report, alone, beside, in_turn, median
+from benchmarks.page import write_page
 from benchmarks.side_by_side import side_by_side
 from benchmarks.stores import fresh_file as fresh
 
@@ -18,14 +19,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="the figures are medians of so many rounds")
     parser.add_argument("--json", type=Path, help="where to write the figures, too")
     parser.add_argument("--peers", type=Path, help="a Python with the peers' packages: the same on them")
+    parser.add_argument("--flows", type=int, default=1_000, help="how many run at once beside the peers")
     parser.add_argument("--absurd-schema", type=Path, help="Absurd's absurd.sql, which its wheel lacks")
+    parser.add_argument(
+        "--page", type=Path, help="the folder for benchmarks.json, .svg and .md; with --peers"
+    )
     options = parser.parse_args()
+    if options.page is not None and options.peers is None:
+        parser.error("--page needs --peers: the plotting library is installed there")
     report = Report(options.rounds)
     throughput(report, options.rounds)
     latency(report, options.rounds)
     size(report)
     if options.peers is not None:
-        side_by_side(report, options.rounds, peers=options.peers, absurd_schema=options.absurd_schema)
+        schema, flows = options.absurd_schema, options.flows
+        side_by_side(report, options.rounds, peers=options.peers, absurd_schema=schema, flows=flows)
+    if options.page is not None:
+        write_page(report, options.page, options.peers)
     if options.json is not None:
         report.write(options.json)
 
