@@ -4,6 +4,7 @@
 #   make test PROCESSES=8     test processes side by side (4)
 #   make test COVERAGE=1      with branch coverage
 #   make soak MINUTES=120     faults injected for that long (30), and a table
+#   make bench PEERS=1        beside other libraries, too: ABSURD_SCHEMA=absurd.sql for Absurd
 #   make api PORT=8000        the sign-up demo over HTTP
 #   make mutants          shows that the tests go red without the guards
 #   make demo PYTHON=python3.13
@@ -12,6 +13,8 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 PROCESSES ?= 4
 MINUTES ?= 30
+ROUNDS ?= 5
+FLOWS ?= 1000
 PORT ?= 8000
 
 BIN := .venv/bin
@@ -57,8 +60,15 @@ mypy: .venv/tools
 pyright: .venv/tools
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# With peers, a PostgreSQL server is measured too, and docs/benchmarks.* hold the figures.
+ifdef PEERS
+bench: .venv/tools .venv/peers/installed
+	$(BIN)/python -m benchmarks --rounds $(ROUNDS) --flows $(FLOWS) --page docs --peers .venv/peers/bin/python \
+		$(if $(ABSURD_SCHEMA),--absurd-schema $(ABSURD_SCHEMA))
+else
 bench: .venv/installed
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --rounds $(ROUNDS)
+endif
 
 # One test may run for as long as the soak does, so there is no time limit for each.
 soak: mutants
@@ -100,6 +110,13 @@ clean:
 .venv/tools: .venv/installed requirements/extras.txt requirements/tools.txt
 	$(PIP_INSTALL) -r requirements/extras.txt -r requirements/tools.txt
 	$(BIN)/python -m pip check
+	@touch $@
+
+# The peers want other versions of what they share with us.
+.venv/peers/installed: .venv/runtime benchmarks/requirements-peers.txt
+	$(BIN)/python -m venv --clear .venv/peers
+	.venv/peers/bin/python -m pip install --quiet --no-deps -r benchmarks/requirements-peers.txt
+	.venv/peers/bin/python -m pip check
 	@touch $@
 
 # No stamp without npm: the next run looks for it again.

@@ -32,8 +32,10 @@ class Figure:
 class Report:
     """Prints figures as they come, and keeps them."""
 
-    def __init__(self) -> None:
+    def __init__(self, rounds: int = 1) -> None:
+        self.rounds = rounds
         self.figures: list[Figure] = []
+        self.notes: list[str] = []
         self._section = ""
 
     def section(self, name: str) -> None:
@@ -46,11 +48,18 @@ class Report:
         self.figures.append(Figure(self._section, name, value, unit, remark))
         print(f"  {name:40} {shown(value):>12} {unit:9} {remark}", flush=True)
 
+    def note(self, text: str) -> None:
+        """Say what no figure says."""
+        self.notes.append(text)
+        print(f"\n{text}", flush=True)
+
     def write(self, path: Path) -> None:
-        """Write all figures as JSON."""
+        """Write all figures and notes as JSON."""
         found = {
             "cores": os.cpu_count(),
             "memory_gib": _memory_gib(),
+            "rounds": self.rounds,
+            "notes": self.notes,
             "figures": [asdict(f) for f in self.figures],
         }
         path.write_text(json.dumps(found, indent=1) + "\n")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import statistics
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import psycopg
 
@@ -60,9 +62,11 @@ def main() -> None:
             line(f"1,000 flows x 10 steps, {word}", figure, "steps/s", remark)
         alone = 0.0
         for workers in (1, 2, 4):
-            figure = median(partial(by_workers, workers=workers))
+            with busy_cores() as busy:
+                figure = median(partial(by_workers, workers=workers))
             alone = alone or figure
-            line(f"{workers} worker processes", figure, "steps/s", f"{figure / alone:.2f} times one")
+            remark = f"{figure / alone:.2f} times one; {busy[0]:.2f} of {os.cpu_count()} cores busy"
+            line(f"{workers} worker processes", figure, "steps/s", remark)
 
 
 def raw_rows_per_second(url: str, *, commits: int, rows_a_commit: int) -> float:
@@ -105,6 +109,23 @@ async def _started_and_seen_through(url: str, flows: int, steps: int) -> float:
         handles = await asyncio.gather(*(app.start_async(flow, "World", steps) for _ in range(flows)))
         await asyncio.gather(*(handle.result_async() for handle in handles))
         return flows * steps / (time.perf_counter() - started)
+
+
+@contextmanager
+def busy_cores() -> Iterator[list[float]]:
+    """Tell afterwards how many cores of the machine were busy: server, workers and client together."""
+    busy: list[float] = []
+    before, started = _busy_s(), time.perf_counter()
+    yield busy
+    busy.append((_busy_s() - before) / (time.perf_counter() - started))
+
+
+def _busy_s() -> float:
+    """Return for how many seconds the machine's cores were busy since its start."""
+    user, nice, system, _idle, _iowait, *rest = (
+        Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:]
+    )
+    return sum(map(int, (user, nice, system, *rest[:3]))) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
