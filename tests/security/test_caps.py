@@ -62,7 +62,9 @@ def test_the_database_is_its_owners_alone(database: Path) -> None:
 
 
 @pytest.mark.parametrize("looping", [loop, async_loop], ids=["sync", "async"])
-def test_a_flow_that_asks_for_too_many_steps_is_parked_and_may_go_on(database: Path, looping: Any) -> None:
+def test_a_flow_that_asks_for_too_many_steps_is_parked_and_may_go_on(
+    database: Path, looping: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """With more allowed it goes on behind the last recorded step."""
     with Persistasaurus(database, max_steps=20) as app:
         assert app.run(looping, 20) == 190
@@ -71,6 +73,7 @@ def test_a_flow_that_asks_for_too_many_steps_is_parked_and_may_go_on(database: P
         with pytest.raises(FlowParked, match=r"'long' asked for more steps than max_steps=20"):
             handle.result(1)
         assert len(handle.steps()) == 20
+    assert [record.message.split(":")[0] for record in caplog.records] == ["flow parked"]
 
     with Persistasaurus(database, max_steps=21) as app:
         app.handle("long").retry()

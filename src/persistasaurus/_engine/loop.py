@@ -372,9 +372,10 @@ class FlowLoop(_Loop):  # type: ignore[misc]  # Any to mypy, see above
     def _report_failures(self) -> None:
         """Report what failed in a flow that has ended; in one that goes on, someone may yet look at it."""
         for task in self._tasks:
-            if task.done() and task._log_traceback:
+            # What unwinds a stopped flow is nobody's failure: it is parked, and its record says why.
+            if task.done() and task._log_traceback and isinstance(error := task.exception(), Exception):
                 message = "Task exception was never retrieved"
-                self.call_exception_handler({"message": message, "exception": task.exception(), "task": task})
+                self.call_exception_handler({"message": message, "exception": error, "task": task})
 
 
 class _AbandonedLoop(FlowLoop):
