@@ -299,12 +299,11 @@ def test_a_start_of_an_old_id_beside_the_pruner_finds_it_or_starts_it_anew(
     assert left(store)[:2] == (anew, [])
 
 
+@pytest.mark.parametrize("kind", ["postgres"])
 def test_an_old_id_that_is_pruned_just_after_its_start_found_it_is_started_anew(
-    connect: Connect, kind: str, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On PostgreSQL what an id holds is read after the commit; here the pruner comes between the two."""
-    if kind == "sqlite":
-        pytest.skip("a start reads what it found in its own transaction")
     store, other = connect(), connect()
     me = store.register_worker(worker(), lease_ms=LEASE_MS)
     ended(store, me, "f")
