@@ -88,7 +88,7 @@ class Retention:
             pruned = self._store.prune(self._clock.now_ms() - keep_ms, limit=FLOWS_AT_ONCE)
         except StoreError as error:
             log.warning("old flows cannot be removed, trying again later: %s", error)
-            self._busy = False
+            self._busy, self.next_due_ms = False, None
             return LOOK_S
         self.removed += pruned.flows
         self.next_due_ms = None if pruned.next_end_ms is None else pruned.next_end_ms + keep_ms
