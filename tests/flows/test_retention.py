@@ -263,6 +263,7 @@ def test_several_workers_share_the_work(database: Path, clock: MovableClock) -> 
         each.__enter__()
     try:
         eventually(lambda: ids(apps[0]) == [])
+        clock.advance_sync(0)
         removed = [each._engine.retention.removed for each in apps if each._engine is not None]
         assert sum(removed) == 300
     finally:
