@@ -56,7 +56,8 @@ class Persistasaurus:
     many durable operations a flow may ask for before it is parked. `lease` is
     how long a worker that cannot be seen keeps its flows, `crash_limit` after how many crashes in a row
     a flow is parked. `flow_threads` and `step_threads` bound the threads of sync flows and steps,
-    `capacity` the flows in memory, `residents` how many of those may be idle. `durability`
+    `capacity` the flows in memory, `residents` how many of those may be idle. A worker
+    removes flows that ended longer than `keep` ago, None keeps all. `durability`
     "may-lose-last-commits-on-power-loss" trades an fsync a commit for speed. `schema` is PostgreSQL's. With a
     `cipher` the values are encrypted in the database; `redact` names fields that are masked where values are
     shown.
@@ -85,6 +86,7 @@ class Persistasaurus:
         step_threads: int = 12,
         capacity: int = 4_000,
         residents: int = 1_000,
+        keep: Duration | None = None,
         durability: Durability = "full",
         schema: str | None = None,
         clock: Clock | None = None,
@@ -103,12 +105,11 @@ class Persistasaurus:
             flow_threads=flow_threads,
             step_threads=step_threads,
             capacity=capacity,
+            keep=keep,
         ).guarding(cipher, redact)
         self._clock = SystemClock() if clock is None else clock
         check_parts(durability=durability, clock=self._clock, observer=observer)
-        self._url, self._observer = url, observer
-        self._registry = Registry()
-        self._pid = os.getpid()
+        self._url, self._observer, self._registry, self._pid = url, observer, Registry(), os.getpid()
         self._new_store = partial(make_store, url, durability=durability, clock=self._clock, schema=schema)
         self._new_store()  # refuse a bad address now, not on entering
 

@@ -15,7 +15,7 @@ from persistasaurus._codec import value_codec
 from persistasaurus._engine.history import verify_outcome
 from persistasaurus._engine.recovery import retry
 from persistasaurus._engine.registry import StepDefinition, display_name
-from persistasaurus._engine.results import Outcome, Waiter, outcome_of, wait_for
+from persistasaurus._engine.results import Outcome, Waiter, not_found, outcome_of, wait_for
 from persistasaurus._engine.signals import Signal, check_signal_name, known_signal
 from persistasaurus._engine.texts import ERROR, RESULT
 from persistasaurus._failure import rebuild_failure
@@ -35,7 +35,6 @@ from persistasaurus.errors import (
     DamagedRecordError,
     FlowCancelled,
     FlowFailed,
-    FlowNotFound,
     FlowNotWaiting,
     FlowParked,
     NonDeterminismError,
@@ -188,9 +187,7 @@ class FlowHandle(Generic[T]):
     def _row(self) -> FlowRow:
         row = self._app._engine_here("A handle's query").store.find(self.flow_id)
         if row is None:
-            raise FlowNotFound(
-                f"No flow has the id {self.flow_id!r} in this store. Check the id and the database."
-            )
+            raise not_found(self.flow_id)
         return row
 
     def status(self) -> FlowStatus:
@@ -310,7 +307,7 @@ class FlowHandle(Generic[T]):
         engine = self._app._engine_here("handle.retry()")
         history = engine.store.load(self._row().flow_key)
         if history is None:
-            return
+            raise not_found(self.flow_id)
         retry(engine.store, history, engine.now_ms(), texts=engine.texts)
         engine.kick()
 

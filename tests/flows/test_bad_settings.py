@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from persistasaurus import Persistasaurus, UsageError
         {"clock": 3},
         {"observer": 3},
         {"lease": 0},
+        {"keep": 0},
+        {"keep": timedelta(0)},
         {"cipher": "key"},
         {"redact": "password"},
         {"redact": [3]},
@@ -40,6 +43,17 @@ def test_a_setting_that_makes_no_sense_is_refused_where_the_app_is_made(settings
     """The message names it."""
     with pytest.raises(ValueError, match=f"^{next(iter(settings))}=.*(give|Give|Leave)"):
         Persistasaurus(":memory:", **settings)
+
+
+@pytest.mark.parametrize("name", ["drain", "lease", "keep"])
+def test_a_duration_that_is_none_is_refused_where_the_app_is_made(name: str) -> None:
+    """Negative or without an end, or no duration at all; the message names the setting."""
+    for wrong in (-1, float("nan"), float("inf"), timedelta(days=-1)):
+        with pytest.raises(ValueError, match=f"^{name} is .*[Gg]ive"):
+            Persistasaurus(":memory:", **{name: wrong})  # type: ignore[arg-type]
+    for no_duration in ("30d", datetime(2030, 1, 1), datetime(2030, 1, 1, tzinfo=UTC), True):
+        with pytest.raises(TypeError, match=f"^{name} is of type .* Give a number of seconds or a timedelta"):
+            Persistasaurus(":memory:", **{name: no_duration})  # type: ignore[arg-type]
 
 
 WRONG_ADDRESSES: dict[str, tuple[Any, str]] = {

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
+from persistasaurus._model import FAILED
 from persistasaurus._store.base import Batch, Store
 from tests.store import factories
 from tests.store.rows import LEASE_MS, T0, FixedClock, new_flow, signal, step, worker
@@ -19,6 +20,11 @@ PROCESSES = 8
 
 def race(act: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
     """Run `act` with each tuple of arguments in a process of its own, all released at once."""
+    return race_of([act] * len(arguments), *arguments)
+
+
+def race_of(acts: Sequence[Callable[..., Any]], *arguments: Sequence[Any]) -> list[Any]:
+    """Run each act with its arguments in a process of its own, all released at once."""
     with ExitStack() as stack:
         racers = [
             stack.enter_context(
@@ -30,7 +36,7 @@ def race(act: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
                     text=True,
                 )
             )
-            for each in arguments
+            for act, each in zip(acts, arguments, strict=True)
         ]
         for racer in racers:
             assert racer.stdout is not None
@@ -84,6 +90,24 @@ def write_steps_and_signals(kind: str, place: str, number: int, count: int) -> i
             store.commit(Batch(worker_id=me, steps=[step(key, index)]))
             store.commit(Batch(signals=[signal("inbox", payload=f'"{number}/{index}"')]))
     return key
+
+
+def prune_all(kind: str, place: str, before_ms: int, limit: int) -> int:
+    with closing(opened(kind, place)) as store:
+        wait_for_the_others()
+        gone = 0
+        while removed := store.prune(before_ms, limit=limit).flows:
+            gone += removed
+    return gone
+
+
+def reopen_all(kind: str, place: str, flow_ids: list[str], steps: int) -> list[bool]:
+    with closing(opened(kind, place)) as store:
+        seen = [found for each in flow_ids if (found := store.find(each)) is not None]
+        wait_for_the_others()
+        return [
+            store.reopen(each, steps=[step(each.flow_key, steps)], dropped=(), now_ms=T0) for each in seen
+        ]
 
 
 if __name__ == "__main__":

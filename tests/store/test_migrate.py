@@ -38,11 +38,12 @@ def test_a_new_file_is_marked_and_numbered(path: Path) -> None:
 
     assert by_sql(path, "PRAGMA application_id") == [(migrate.APPLICATION_ID,)]
     assert migrate.APPLICATION_ID.to_bytes(4, "big") == b"PERS"
-    assert by_sql(path, "PRAGMA user_version") == [(3,)]
+    assert by_sql(path, "PRAGMA user_version") == [(4,)]
     assert by_sql(path, "SELECT version, needs_library FROM migration") == [
         (1, "0.1.0"),
         (2, "0.1.0"),
         (3, "0.1.0"),
+        (4, "0.1.0"),
     ]
 
 
@@ -102,7 +103,7 @@ def test_a_newer_file_without_that_note_is_refused_as_well(path: Path) -> None:
     [
         "CREATE TABLE theirs (id INTEGER)",
         "CREATE TABLE flow (flow_key INTEGER); PRAGMA user_version = 1",
-        "PRAGMA user_version = 3",
+        "PRAGMA user_version = 4",
         "PRAGMA application_id = 252006673",
         "CREATE TABLE theirs (id INTEGER); PRAGMA application_id = 252006673",
     ],
@@ -131,27 +132,27 @@ def test_a_migration_that_fails_leaves_nothing_behind(path: Path, monkeypatch: p
     """The next opening starts from the beginning, or from the last whole version."""
     sound = migrate._migrations()
     with monkeypatch.context() as broken:
-        broken.setattr(migrate, "_migrations", lambda: {**sound, 4: "CREATE TABLE extra (a); NO SQL"})
+        broken.setattr(migrate, "_migrations", lambda: {**sound, 5: "CREATE TABLE extra (a); NO SQL"})
         with pytest.raises(StoreError, match="NO"):
             opened(path)
     assert by_sql(path, "SELECT count(*) FROM sqlite_schema") == [(0,)]
 
     opened(path).close()
 
-    assert by_sql(path, "PRAGMA user_version") == [(3,)]
+    assert by_sql(path, "PRAGMA user_version") == [(4,)]
 
 
 def test_a_later_migration_is_applied_to_an_older_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the missing ones, with the rows kept."""
     with closing(opened(path)) as store:
         store.intern("", "hello")
-    later = {**migrate._migrations(), 4: "CREATE TABLE extra (a); INSERT INTO migration VALUES (4, '0.2.0')"}
+    later = {**migrate._migrations(), 5: "CREATE TABLE extra (a); INSERT INTO migration VALUES (5, '0.2.0')"}
     monkeypatch.setattr(migrate, "_migrations", lambda: later)
 
     with closing(opened(path)) as store:
         assert store.names() == {1: ("", "hello")}
 
-    assert by_sql(path, "PRAGMA user_version") == [(4,)]
+    assert by_sql(path, "PRAGMA user_version") == [(5,)]
     assert by_sql(path, "SELECT count(*) FROM extra") == [(0,)]
 
 

@@ -357,16 +357,16 @@ def test_a_later_migration_is_applied_to_an_older_schema(
     """Only the missing ones; one that fails leaves nothing behind."""
     opened().intern("", "hello")
     sound = _pg_migrate._migrations()
-    good = "CREATE TABLE {schema}.extra (a int); INSERT INTO {schema}.migration VALUES (3, '0.2.0');"
-    monkeypatch.setattr(_pg_migrate, "_migrations", lambda: {**sound, 3: good + "NO SQL"})
+    good = "CREATE TABLE {schema}.extra (a int); INSERT INTO {schema}.migration VALUES (4, '0.2.0');"
+    monkeypatch.setattr(_pg_migrate, "_migrations", lambda: {**sound, 4: good + "NO SQL"})
     with pytest.raises(StoreError, match="NO"):
         PostgresStore(url).open()
     assert postgres.in_schema(url, "SELECT to_regclass('extra')::text") == [(None,)]
 
-    monkeypatch.setattr(_pg_migrate, "_migrations", lambda: {**sound, 3: good})
+    monkeypatch.setattr(_pg_migrate, "_migrations", lambda: {**sound, 4: good})
 
     assert opened().names() == {1: ("", "hello")}
-    assert postgres.in_schema(url, "SELECT max(version) FROM migration") == [(3,)]
+    assert postgres.in_schema(url, "SELECT max(version) FROM migration") == [(4,)]
 
 
 def test_opening_a_current_schema_takes_no_lock(url: str, opened: Opened) -> None:

@@ -24,6 +24,7 @@ from persistasaurus._engine.pool import Pool
 from persistasaurus._engine.progress import Order, Progress
 from persistasaurus._engine.registry import Registry
 from persistasaurus._engine.results import Outcome, Results
+from persistasaurus._engine.retention import Retention
 from persistasaurus._engine.run import Run
 from persistasaurus._engine.runners import Runners
 from persistasaurus._engine.settings import Settings
@@ -97,6 +98,7 @@ class Engine:
             on_host=self.on_host,
         )
         self.worker = Worker(self)
+        self.retention = Retention(store, store.clock, settings.keep_ms if settings.worker else None)
         self.timers = TimerQueue(self.worker.ring)
         self._held: list[tuple[Run, Operation]] = []
         self._host_thread: int | None = None
@@ -116,10 +118,12 @@ class Engine:
         self.sleep_name_id = self.names.intern(("", "sleep"))
         self.committer.start()
         self.worker.start()
+        self.retention.start()
 
     def stop(self, drain_s: float) -> None:
         """Start no more steps, give running ones up to `drain_s` seconds, and let go of every flow."""
         self.stopping = True
+        self.retention.stop()
         until = time.monotonic() + drain_s
         while time.monotonic() < until and any(
             run.active or run.in_flight for run in list(self.runs.values())

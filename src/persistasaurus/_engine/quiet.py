@@ -32,6 +32,7 @@ class Quiet:
     def kick(self) -> None:
         """Have the app look for due work now; from any thread."""
         self._engine.kick()
+        self._engine.retention.ring()
 
     def is_here(self) -> bool:
         """Whether the calling thread is the one that the app's event loop runs in."""
@@ -39,7 +40,7 @@ class Quiet:
 
     def look_through(self) -> None:
         """Have the worker look once at what is due, and the host's loop call all that it was given."""
-        worker = self._engine.worker
+        worker, retention = self._engine.worker, self._engine.retention
         # The turn that runs now may have looked already: only the one after it has certainly seen all.
         for _ in range(2):
             turns = worker.turns
@@ -47,14 +48,19 @@ class Quiet:
             worker.look()
             while worker.turns == turns and not self.ended:
                 time.sleep(TURN_S)
+            turns = retention.turns
+            retention.ring()
+            while retention.turns == turns and retention.is_on():
+                time.sleep(TURN_S)
         called = threading.Event()
         self._engine.on_host(called.set)
         while not called.wait(0.05) and not self.ended:
             pass
 
     def counts(self) -> tuple[int, int]:
-        """Return how much was ever written, and woken or claimed; both only rise."""
-        return self._engine.committer.written, self._engine.worker.woken
+        """Return how much was ever written, and woken, claimed or removed; both only rise."""
+        engine = self._engine
+        return engine.committer.written, engine.worker.woken + engine.retention.removed
 
     def at_rest(self) -> bool:
         """Whether nothing runs, is being written or is due."""
@@ -64,6 +70,7 @@ class Quiet:
             engine.has_held()
             or engine.has_untold()
             or not engine.committer.is_idle()
+            or not engine.retention.is_idle()
             or not all(run.at_rest() for run in runs)
         ):
             return False
@@ -71,8 +78,9 @@ class Quiet:
         return engine.worker.is_idle() and (due is None or due > engine.now_ms())
 
     def next_due_ms(self) -> int | None:
-        """Return when the first flow goes on by itself; exact where the app is at rest."""
-        dues = [self._engine.worker.next_due_ms, self._engine.timers.next_due_ms()]
+        """Return when the first flow goes on by itself, or is removed; exact where the app is at rest."""
+        engine = self._engine
+        dues = [engine.worker.next_due_ms, engine.timers.next_due_ms(), engine.retention.next_due_ms]
         return min((due for due in dues if due is not None), default=None)
 
     def unfinished(self) -> list[str]:

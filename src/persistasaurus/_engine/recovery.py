@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from persistasaurus._engine.children import child_id
 from persistasaurus._engine.history import failed_steps, reopen, verify
+from persistasaurus._engine.results import not_found
 from persistasaurus._engine.texts import ERROR, Texts
 from persistasaurus._model import CANCELLED, FAILED, PARKED, Kind
 from persistasaurus._store.base import History, Store, WorkerRow
@@ -100,6 +101,7 @@ def retry(store: Store, history: History, now_ms: int, *, texts: Texts, with_par
 
     Raises:
         FlowCancelled: the flow was cancelled before it failed.
+        FlowNotFound: it was removed meanwhile.
         DamagedRecordError: its record does not match its checksums.
         CipherError: its failure cannot be decrypted, so that nobody knows at which steps to go on.
     """
@@ -119,7 +121,9 @@ def retry(store: Store, history: History, now_ms: int, *, texts: Texts, with_par
         if row.kind == Kind.CHILD and (row.event is None or row.step in changed.children):
             _retry_child(store, child_id(flow.flow_id, row.step), now_ms, texts)
     # Last: a parent that is driven before would be told once more how its child had failed.
-    store.reopen(flow, steps=changed.steps, dropped=(), now_ms=now_ms)
+    reopened = store.reopen(flow, steps=changed.steps, dropped=(), now_ms=now_ms)
+    if not reopened and store.find(flow.flow_id) is None:
+        raise not_found(flow.flow_id)
 
 
 def _retry_child(store: Store, flow_id: str, now_ms: int, texts: Texts) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from persistasaurus._model import COMPLETE, PARKED, STATUS_BY_CODE
 from persistasaurus._store.base import FlowRow, Store
+from persistasaurus.errors import FlowNotFound
 
 SIGNALS_S = 0.05
 """How late a signal may be heard by a thread that waits for a flow."""
@@ -32,6 +33,14 @@ def outcome_of(row: FlowRow) -> Outcome | None:
     if STATUS_BY_CODE[row.status].ended or row.status == PARKED:
         return Outcome(row.status, row.result, row.error, row.reason)
     return None
+
+
+def not_found(flow_id: str) -> FlowNotFound:
+    """Return the error for an id that no flow has, or none has any more."""
+    return FlowNotFound(
+        f"No flow has the id {flow_id!r} in this store. Check the id and the database; a flow that ended "
+        "long ago may have been removed."
+    )
 
 
 Waiter = Future[Outcome] | asyncio.Future[Outcome]
@@ -122,10 +131,14 @@ class Results:
             row = store.find(flow_id) if asked else None
             with self._lock:
                 self.to_ask.remove(flow_id)  # not before: where the store fails, it is asked once more
+            gone = asked and row is None
             outcome = outcome_of(row) if row is not None else None
-            if outcome is not None:
+            if gone or outcome is not None:
                 for future in futures:
                     self.forget(flow_id, future)
+            if gone:
+                self._refuse(futures, not_found(flow_id))
+            if outcome is not None:
                 self._give(futures, outcome)
 
     def close(self, reason: BaseException) -> None:
@@ -134,6 +147,9 @@ class Results:
             self._closed = reason
             futures = [future for waiting in self._waiting.values() for future in waiting]
             self._waiting.clear()
+        self._refuse(futures, reason)
+
+    def _refuse(self, futures: Iterable[Waiter], reason: BaseException) -> None:
         for future in futures:
             if isinstance(future, asyncio.Future):
                 self._on_host(_refuse, future, reason)

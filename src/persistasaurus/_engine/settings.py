@@ -25,12 +25,22 @@ class Settings:
     step_threads: int
     capacity: int
     residents: int
+    keep_ms: int | None
     cipher: Cipher | None
     redact: frozenset[str]
     """Names of fields, in lower case, that are shown masked."""
 
     @classmethod
-    def checked(cls, *, worker: bool, drain: Duration, lease: Duration, residents: int, **whole: int) -> Self:
+    def checked(
+        cls,
+        *,
+        worker: bool,
+        drain: Duration,
+        lease: Duration,
+        residents: int,
+        keep: Duration | None,
+        **whole: int,
+    ) -> Self:
         """Return the settings of an app.
 
         Raises:
@@ -51,6 +61,7 @@ class Settings:
             drain_s=drain_s,
             lease_s=lease_ms / 1000,
             residents=residents,
+            keep_ms=_checked_keep(keep),
             cipher=None,
             redact=frozenset(),
             **whole,
@@ -78,6 +89,16 @@ def check_parts(*, durability: Any, clock: Any, observer: Any) -> None:
         raise ValueError(f"clock={clock!r} is no clock: it lacks now_ms() or steady(). Leave it out.")
     if observer is not None and not callable(observer):
         raise ValueError(f"observer={observer!r} cannot be called. Give a function of one event.")
+
+
+def _checked_keep(keep: Any) -> int | None:
+    keep_ms = None if keep is None else to_ms(keep, "keep")
+    if keep_ms == 0:
+        raise ValueError(
+            f"keep={keep!r}: a flow would be gone before anybody has seen its result. Give a longer time, or "
+            "None to keep every flow."
+        )
+    return keep_ms
 
 
 def _checked_cipher(cipher: Any) -> Cipher | None:

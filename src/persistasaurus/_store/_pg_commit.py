@@ -224,15 +224,17 @@ def _answer_starts(
             owner = worker_id if flow.claim else None
             answers[index] = StartedFlow(key, _NEW, flow.name_id, flow.input, PENDING, owner)
     if len(answers) < len(new):
-        found = _read_started(session, [flow.flow_id for flow in new])
+        found, anew = _find_or_start(session, new)
         for index, flow in enumerate(new):
-            answers.setdefault(index, found[flow.flow_id][0])
+            if index not in answers:
+                answers[index] = found[flow.flow_id][0]._replace(created=flow.flow_id in anew)
+                anew.discard(flow.flow_id)
     return [answers[index] for index in range(len(new))]
 
 
 def _look_for_starts(session: Session, new: Sequence[NewFlow]) -> Sequence[StartedFlow]:
     """Answer starts that are known to be written: the new ones are those whose rows say what ours said."""
-    found = _read_started(session, [flow.flow_id for flow in new])
+    found, _ = _find_or_start(session, new)
     answers: list[StartedFlow] = []
     seen: set[str] = set()
     for flow in new:
@@ -241,6 +243,28 @@ def _look_for_starts(session: Session, new: Sequence[NewFlow]) -> Sequence[Start
         seen.add(flow.flow_id)
         answers.append(answer._replace(created=ours))
     return answers
+
+
+def _find_or_start(
+    session: Session, new: Sequence[NewFlow]
+) -> tuple[dict[str, tuple[StartedFlow, tuple[int, int, int]]], set[str]]:
+    """Read what the ids hold after the commit; start those anew that were pruned since, and tell which."""
+    anew: set[str] = set()
+    while True:
+        found = _read_started(session, [flow.flow_id for flow in new])
+        gone = [flow for flow in new if flow.flow_id not in found]
+        if not gone:
+            return found, anew
+        with session.transaction():
+            session.send(_SYNCHRONOUS)
+            # Nothing fences this one: whoever claims them first drives them.
+            _start(session, [flow._replace(claim=False) for flow in gone], None)
+        anew.update([flow.flow_id for flow in gone])
+
+
+_SYNCHRONOUS = """
+    SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'
+"""
 
 
 def _read_started(

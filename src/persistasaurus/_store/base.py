@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from persistasaurus._clock import Clock
+from persistasaurus._store.pruning import Pruning
 
 
 class StepRow(NamedTuple):
@@ -259,7 +260,7 @@ class FlowFilter(NamedTuple):
     created_before_ms: int | None = None
 
 
-class Store(Protocol):
+class Store(Pruning, Protocol):
     """A durable store of flows. Every method is one transaction and may be called from any thread.
 
     Raises:

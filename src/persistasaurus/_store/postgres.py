@@ -13,6 +13,7 @@ from persistasaurus._store import (
     _pg_migrate,
     _pg_names,
     _pg_open,
+    _pg_prune,
     _pg_read,
     _pg_reopen,
     _pg_writer,
@@ -36,6 +37,7 @@ from persistasaurus._store.base import (
     StepRow,
     WorkerRow,
 )
+from persistasaurus._store.pruning import Pruned, portion
 from persistasaurus.errors import OutcomeUnknownError, StoreError
 
 POLL_S = 0.1
@@ -251,6 +253,22 @@ class PostgresStore:
         )
         self._tell()
         return reopened
+
+    def prune(self, before_ms: int, *, limit: int) -> Pruned:
+        """Remove flows that ended long ago in one transaction, on a connection that no commit waits for.
+
+        It leaves no mark: nobody waits for what it does, and after a lost connection it is done again.
+        """
+        families = self._pool.read(lambda db: _pg_prune.look(db, before_ms, limit))
+        next_end_ms = self._pool.read(lambda db: _pg_prune.next_end_ms(db, before_ms))
+        if not families:
+            return Pruned(0, next_end_ms)
+        roots = portion(families, limit)
+        return Pruned(self._pool.write(lambda db: _pg_prune.prune(db, roots, before_ms)), next_end_ms)
+
+    def prunable(self, before_ms: int) -> int:
+        """Return how many flows `prune` would remove."""
+        return self._pool.read(lambda db: _pg_prune.count(db, before_ms))
 
     def size(self) -> int:
         """Return the bytes of the schema's tables and indexes."""

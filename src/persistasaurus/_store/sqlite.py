@@ -10,7 +10,7 @@ from typing import TypeVar
 import apsw
 
 from persistasaurus._clock import Clock, SystemClock
-from persistasaurus._store import _sqlite_claim, _sqlite_commit, _sqlite_list, _sqlite_read
+from persistasaurus._store import _sqlite_claim, _sqlite_commit, _sqlite_list, _sqlite_prune, _sqlite_read
 from persistasaurus._store._sqlite_errors import damage_named
 from persistasaurus._store._sqlite_file import SqliteFile
 from persistasaurus._store._sqlite_open import Durability
@@ -28,6 +28,7 @@ from persistasaurus._store.base import (
     StepRow,
     WorkerRow,
 )
+from persistasaurus._store.pruning import Pruned, portion
 from persistasaurus.errors import DamagedRecordError
 
 T = TypeVar("T")
@@ -182,6 +183,19 @@ class SqliteStore:
     ) -> bool:
         """Make a failed or parked flow due again, in one transaction."""
         return self._file.write(lambda db: _reopen(db, expected, steps=steps, dropped=dropped, now_ms=now_ms))
+
+    def prune(self, before_ms: int, *, limit: int) -> Pruned:
+        """Remove flows that ended long ago in one transaction; where there are none, no lock is taken."""
+        families = self._file.read(lambda db: _sqlite_prune.look(db, before_ms, limit))
+        next_end_ms = self._file.read(lambda db: _sqlite_prune.next_end_ms(db, before_ms))
+        if not families:
+            return Pruned(0, next_end_ms)
+        roots = portion(families, limit)
+        return Pruned(self._file.write(lambda db: _sqlite_prune.prune(db, roots, before_ms)), next_end_ms)
+
+    def prunable(self, before_ms: int) -> int:
+        """Return how many flows `prune` would remove."""
+        return self._file.read(lambda db: _sqlite_prune.count(db, before_ms))
 
     def size(self) -> int:
         """Return the bytes of the file and its log."""

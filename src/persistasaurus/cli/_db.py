@@ -15,17 +15,19 @@ from persistasaurus.cli._database import check_there, file_of, is_upgraded
 from persistasaurus.cli._db_backup import backup
 from persistasaurus.cli._db_findings import show
 from persistasaurus.cli._db_promote import promote
+from persistasaurus.cli._db_prune import prune
 from persistasaurus.cli._exit import Exit
 from persistasaurus.cli._progress import Bars
 
 
 @click.group()
 def db() -> None:
-    """Create, migrate, check, back up and move a database."""
+    """Create, migrate, check, back up, prune and move a database."""
 
 
 db.add_command(backup)
 db.add_command(promote)
+db.add_command(prune)
 
 
 @db.command(cls=DatabaseCommand)

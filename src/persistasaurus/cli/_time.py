@@ -30,6 +30,26 @@ class When(click.ParamType[datetime]):
             self.fail(f"{text!r} is no time. Write 2026-05-17, 2026-05-17T08:30Z, 15m, 2h or 3d.", param, ctx)
 
 
+class Span(click.ParamType[timedelta]):
+    """A length of time: 90s, 15m, 2h, 30d, 4w."""
+
+    name = "TIME"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Return a length above nothing, or refuse the text by the option's name."""
+        text = str(value)
+        found = _AGO.fullmatch(text.strip())
+        try:
+            length = timedelta(seconds=float(found[1]) * _UNITS[found[2]]) if found else timedelta()
+        except OverflowError:
+            length = timedelta()
+        if not length:
+            self.fail(
+                f"{text!r} is no length of time above nothing. Write 90s, 15m, 2h, 30d or 4w.", param, ctx
+            )
+        return length
+
+
 def ago(at: datetime, now: datetime) -> str:
     """Return how long ago something was, in its largest unit."""
     seconds = int((now - at).total_seconds())

@@ -1,0 +1,5 @@
+-- What ended longest ago is found without a look at anything else. A flow that another one has called goes with
+-- that one, and has no entry of its own.
+CREATE INDEX flow_ended ON flow (updated_at_ms) WHERE status IN (1, 3, 4) AND parent_key IS NULL;
+
+INSERT INTO migration (version, needs_library) VALUES (4, '0.1.0');
