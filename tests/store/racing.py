@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from typing import Any
 
-from persistasaurus._model import FAILED
 from persistasaurus._store.base import Batch, Store
 from tests.store import factories
 from tests.store.rows import LEASE_MS, T0, FixedClock, new_flow, signal, step, worker
