@@ -62,16 +62,20 @@ class Writer:
             self._number += 1
             return self._number
 
-    def run(self, number: int, act: Callable[[Session, Mark], T], look: Callable[[Session], T]) -> T:
+    def run(self, number: int | None, act: Callable[[Session, Mark], T], look: Callable[[Session], T]) -> T:
         """Run `act`, one transaction that leaves the mark, at most once; `look` reads its answer back.
 
-        The same number again after an OutcomeUnknownError goes on with the same transaction.
+        The same number again after an OutcomeUnknownError goes on with the same transaction. Without one the
+        next is taken, in the order in which the transactions are run: marks only rise.
 
         Raises:
             OutcomeUnknownError: the connection was lost meanwhile and the server cannot be asked yet.
             StoreError: nothing was applied.
         """
         with self._lock:
+            if number is None:
+                self._number += 1
+                number = self._number
             happened = self._settle(number)
             tries = 0
             while not happened:

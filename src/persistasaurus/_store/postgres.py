@@ -166,7 +166,7 @@ class PostgresStore:
     def take_over(self, worker_id: int, *, now_ms: int, only_expired: bool) -> int:
         """Mark a worker dead and free its flows in one transaction; 0 where the count was lost."""
         freed = self._others.run(
-            self._others.new_mark(),
+            None,
             lambda db, mark: _pg_claim.take_over(
                 db, worker_id, mark, now_ms=now_ms, only_expired=only_expired
             ),
@@ -178,7 +178,7 @@ class PostgresStore:
     def release_worker(self, worker_id: int, *, now_ms: int) -> None:
         """End a worker in good order in one transaction."""
         self._others.run(
-            self._others.new_mark(),
+            None,
             lambda db, mark: _pg_claim.release_worker(db, worker_id, mark, now_ms=now_ms),
             lambda _: None,
         )
@@ -247,7 +247,7 @@ class PostgresStore:
         """Make a failed or parked flow due again, in one transaction."""
         which = _pg_reopen.Reopening(expected, steps, dropped, now_ms)
         reopened = self._others.run(
-            self._others.new_mark(),
+            None,
             lambda db, mark: _pg_reopen.reopen(db, which, mark),
             lambda _: True,
         )
