@@ -82,6 +82,13 @@ class Cluster:
     def _knows(self, worker: int) -> bool:
         return bool(postgres.in_schema(self.db, "SELECT 1 FROM worker WHERE worker_id = %s", (worker,)))
 
+    def unfinished(self) -> str:
+        """Say which flows have not ended, and who could drive them."""
+        flows = postgres.in_schema(
+            self.db, "SELECT flow_id, status, owner, idle, due_at_ms FROM flow WHERE status <> 1"
+        )
+        return f"flows {flows}, workers {postgres.in_schema(self.db, 'SELECT worker_id FROM worker')}"
+
     def leave(self) -> list[int]:
         for worker in self.workers:
             worker.send(signal.SIGTERM)
@@ -106,13 +113,17 @@ def cluster(zygote: Zygote, place: Place, seed: int, *, kills: int = 5, crashes:
         for number in range(kills):
             time.sleep(1)
             party.kill_one(rng, crash=number in crashing)
-        assert client.wait(PATIENCE_S) == 0, f"seed {seed}"
-        assert party.leave() == [0] * WORKERS, f"seed {seed}"
+        code = client.wait(PATIENCE_S)
+        assert code == 0, f"seed {seed}: the client ended with {code}, {party.unfinished()}"
+        codes = party.leave()
+        assert codes == [0] * WORKERS, f"seed {seed}: the workers ended with {codes}"
         reports, recorded = zygote.settle(), Recorded(party.db)
     finally:
         server.remove()
     violations = check(reports, recorded)
     assert not violations, f"seed {seed}: " + explained(violations, reports)
-    assert [row["status"] for row in recorded.flows] == [1] * flows, f"seed {seed}"
+    left = [(row["flow_id"], row["status"], row["owner"]) for row in recorded.flows if row["status"] != 1]
+    assert not left, f"seed {seed}: these did not complete: {left}"
+    assert len(recorded.flows) == flows, f"seed {seed}: {len(recorded.flows)} of {flows} flows are there"
     print(f"taken over within {party.slowest_s * 1000:.0f} ms")
     return Outcome(kills + crashes, flows)
