@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from persistasaurus import FlowConflict, FlowNotFound, FlowStatus, Persistasaurus, Signal, flow, sleep, step
+from persistasaurus._engine.recovery import retry
 from persistasaurus.testing import MovableClock
 from tests.flows.kit import eventually, ran, sql, start, until_status, until_waiting
 
@@ -180,6 +181,21 @@ def test_a_failed_flow_can_be_retried_until_it_is_gone(app: Persistasaurus, cloc
 
     assert ids(app) == []
     assert ran == ["first", "mended"]
+
+
+def test_a_retry_that_comes_just_too_late_says_so(app: Persistasaurus) -> None:
+    """The flow was read for it, and is removed before it is reopened."""
+    handle = until_status(start(app, failing, "f"), FlowStatus.FAILED)
+    engine = app._engine
+    assert engine is not None
+    history = engine.store.load(handle._row().flow_key)
+    assert history is not None
+    assert engine.store.prune(engine.now_ms(), limit=1).flows == 1
+
+    with pytest.raises(FlowNotFound, match="'f'"):
+        retry(engine.store, history, engine.now_ms(), texts=engine.texts)
+
+    assert counts(app._url) == [0, 0, 0]
 
 
 def test_an_id_that_is_gone_starts_a_new_flow(app: Persistasaurus, clock: MovableClock) -> None:

@@ -288,6 +288,32 @@ def test_either_a_retry_or_the_pruner_gets_a_failed_flow_and_gets_it_whole(
     assert len(keys_of(store, "SELECT step FROM step")) == 3 * len(kept)
 
 
+def test_a_flow_that_is_retried_after_the_pruner_has_chosen_it_stays(
+    connect: Connect, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked at again once nobody else can write it; a young child counts as well."""
+    store, other = connect(), connect()
+    me = store.register_worker(worker(), lease_ms=LEASE_MS)
+    retried = ended(store, me, "retried", status=FAILED)
+    parent = ended(store, me, "p", status=FAILED)
+    child = ended(store, me, "p/1", status=FAILED, parent_key=parent, parent_step=1)
+    ended(store, me, "goes")
+    module: Any = _sqlite_prune if kind == "sqlite" else _pg_prune
+    look = module.look
+
+    def look_then_retry(*arguments: Any) -> Any:
+        chosen = look(*arguments)
+        for key in (retried, child):
+            other.reopen(key, expected_status=FAILED, steps=(), dropped=(), now_ms=T0)
+        return chosen
+
+    monkeypatch.setattr(module, "look", look_then_retry)
+
+    assert store.prune(FAR, limit=100).flows == 1
+    assert ids_left(store) == ["p", "p/1", "retried"]
+    assert len(keys_of(store, "SELECT step FROM step")) == 6
+
+
 def test_a_start_of_an_old_id_beside_the_pruner_finds_it_or_starts_it_anew(
     connect: Connect, kind: str, place: str
 ) -> None:
@@ -355,6 +381,13 @@ def opened(url: str) -> Store:
     return store
 
 
+def check_each_is_whole(store: Store) -> None:
+    """Every flow that is there has its two steps, and every tenth its signal."""
+    flows, _, letters = left(store)
+    assert len(keys_of(store, "SELECT step FROM step")) == 2 * len(flows)
+    assert len(letters) == len([key for key in flows if key % 10 == 0])
+
+
 def prune_one_by_one(url: str) -> None:
     with closing(opened(url)) as store:
         prune_all(store, limit=1)
@@ -389,6 +422,7 @@ def test_a_pruner_that_is_killed_between_two_statements_has_removed_nothing_of_t
     assert os.WTERMSIG(status) == signals.SIGKILL
     assert findings(filled) == []
     with closing(opened(filled)) as store:
+        check_each_is_whole(store)
         assert store.prunable(FAR) == 98
         assert prune_all(store) == 98
     assert findings(filled) == []
@@ -405,6 +439,7 @@ def test_a_pruner_that_is_killed_at_any_moment_leaves_no_part_of_a_flow(filled: 
             moving.kill(pid)
 
             assert findings(filled) == []
+            check_each_is_whole(store)
             assert store.prunable(FAR) < before
         prune_all(store)
         assert len(left(store)[0]) == 100

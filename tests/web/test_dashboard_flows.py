@@ -322,3 +322,25 @@ def test_the_pages_stand_in_an_app_of_the_users_own(app: Persistasaurus) -> None
 
     assert page.status_code == style.status_code == 200
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def test_a_flow_that_is_removed_while_it_is_looked_at_is_not_found(
+    app: Persistasaurus, client: httpx2.Client
+) -> None:
+    """Each of its pages and forms says so, its events end, and the list goes on without it."""
+    page = started(app, flows.dash_echo, "x", flow_id="gone", at=FlowStatus.COMPLETE)
+    assert client.get(page).status_code == 200
+    with client.stream("GET", f"{page}/events") as events:
+        assert events.status_code == 200
+        engine = app._engine
+        assert engine is not None
+        assert engine.store.prune(engine.now_ms(), limit=1).flows == 1
+        events.read()
+
+    for place in (page, f"{page}/payloads/0/input", f"{page}/cancel", f"{page}/retry"):
+        answer = client.get(place)
+        assert (answer.status_code, "No flow has the id" in answer.text) == (404, True), place
+    assert client.get("/flows").status_code == 200
+    api = str(client.base_url).replace("dashboard/", "")
+    assert client.get(f"{api}flows/gone").status_code == 404
+    assert client.get(f"{api}flows/gone/steps").status_code == 404

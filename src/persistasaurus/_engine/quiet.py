@@ -70,7 +70,6 @@ class Quiet:
             engine.has_held()
             or engine.has_untold()
             or not engine.committer.is_idle()
-            or not engine.retention.is_idle()
             or not all(run.at_rest() for run in runs)
         ):
             return False

@@ -18,6 +18,8 @@ log = logging.getLogger("persistasaurus.worker")
 FLOWS_AT_ONCE = 100
 REST = 10
 """So many times as long as a transaction took nothing is removed: the store is for the flows that run."""
+GATHER_S = 1.0
+"""How long what becomes due one by one is let gather, so that not each flow costs a commit."""
 LOOK_S = 60.0
 """How often to look at least: what holds a flow back may have ended since, and a calendar may be set."""
 
@@ -35,7 +37,7 @@ class Retention:
         self._bell = threading.Event()
         self._stop = False
         self._thread: threading.Thread | None = None
-        self._busy = False
+        self._more = False
         self.turns = 0
         self.removed = 0
         """How many flows were ever removed."""
@@ -48,7 +50,6 @@ class Retention:
             self._thread = threading.Thread(
                 target=self._work, args=(self._keep_ms,), name="persistasaurus-retention", daemon=True
             )
-            self._busy = True
             self._thread.start()
 
     def stop(self) -> None:
@@ -66,15 +67,11 @@ class Retention:
         """Whether it looks at all."""
         return self._thread is not None and not self._stop
 
-    def is_idle(self) -> bool:
-        """Whether nothing was left to remove at the last look."""
-        return not self._busy
-
     def _work(self, keep_ms: int) -> None:
         told = 0
         while not self._stop:
             rest_s = self._turn(keep_ms)
-            if not self._busy and told != self.removed:
+            if not self._more and told != self.removed:
                 log.info("%d flows that ended long ago were removed", self.removed - told)
                 told = self.removed
             self.turns += 1
@@ -88,13 +85,19 @@ class Retention:
             pruned = self._store.prune(self._clock.now_ms() - keep_ms, limit=FLOWS_AT_ONCE)
         except StoreError as error:
             log.warning("old flows cannot be removed, trying again later: %s", error)
-            self._busy, self.next_due_ms = False, None
-            return LOOK_S
+            return self._give_up_for_now()
+        except Exception:
+            log.exception("unexpected error while old flows were removed, trying again later")
+            return self._give_up_for_now()
         self.removed += pruned.flows
         self.next_due_ms = None if pruned.next_end_ms is None else pruned.next_end_ms + keep_ms
-        self._busy = pruned.flows > 0
-        if self._busy:
+        self._more = pruned.flows > 0
+        if self._more:
             return REST * (time.monotonic() - started)
         if self.next_due_ms is None:
             return LOOK_S
-        return min(LOOK_S, max(0.0, (self.next_due_ms - self._clock.now_ms()) / 1000))
+        return min(LOOK_S, max(GATHER_S, (self.next_due_ms - self._clock.now_ms()) / 1000))
+
+    def _give_up_for_now(self) -> float:
+        self._more, self.next_due_ms = False, None
+        return LOOK_S
