@@ -90,7 +90,9 @@ class Cluster:
         return f"flows {flows}, workers {postgres.in_schema(self.db, 'SELECT worker_id FROM worker')}"
 
     def leave(self) -> list[int]:
+        """End the workers in good order, which the youngest one first has to be able to."""
         for worker in self.workers:
+            self.zygote.wait_for(what="entered", serial=worker.serial)
             worker.send(signal.SIGTERM)
         return [worker.wait() for worker in self.workers]
 
