@@ -90,9 +90,15 @@ class Cluster:
         return f"flows {flows}, workers {postgres.in_schema(self.db, 'SELECT worker_id FROM worker')}"
 
     def leave(self) -> list[int]:
-        """End the workers in good order, which the youngest one first has to be able to."""
+        """End the workers in good order, once the youngest one can and no killed one is left to take over."""
         for worker in self.workers:
             self.zygote.wait_for(what="entered", serial=worker.serial)
+        living = [worker.pid for worker in self.workers]
+        until = time.monotonic() + PATIENCE_S
+        while postgres.in_schema(self.db, "SELECT 1 FROM worker WHERE NOT pid = ANY (%s)", (living,)):
+            assert time.monotonic() < until, "a killed worker is still there"
+            time.sleep(0.02)
+        for worker in self.workers:
             worker.send(signal.SIGTERM)
         return [worker.wait() for worker in self.workers]
 
