@@ -67,7 +67,7 @@ def waiting() -> str:
 
 
 @flow
-def sleeper() -> str:
+def sleeps_for_days() -> str:
     sleep(400 * DAY)
     return note("slept")
 
@@ -150,7 +150,7 @@ def test_a_worker_that_is_entered_later_removes_what_is_old_by_then(
 
 def test_what_has_not_ended_is_kept(app: Persistasaurus, clock: MovableClock) -> None:
     """A sleeping, a waiting and a parked flow outlive any time to keep, and go on as ever."""
-    asleep, patient = start(app, sleeper, "asleep"), until_waiting(start(app, waiting, "waiting"))
+    asleep, patient = start(app, sleeps_for_days, "asleep"), until_waiting(start(app, waiting, "waiting"))
     parked = until_waiting(start(app, waiting, "parked"))
     sql(app._url, "UPDATE flow SET input = '{}', checksum = 7 WHERE flow_id = 'parked'")
     app.__exit__(None, None, None)
