@@ -135,12 +135,12 @@ def test_a_person_stops_starts_and_reveals_with_and_without_scripts(
 
     page.get_by_role("link", name="Stop talker").click()
     page.get_by_role("button", name="Stop it").click()
-    expect(page.locator("tr", has=page.get_by_role("link", name="talker", exact=True))).to_contain_text(
-        "stopped"
-    )
+    row = page.locator("tr", has=page.get_by_role("link", name="talker", exact=True))
+    expect(row).to_contain_text("stopped")
     assert host.resource("talker").state is State.STOPPED
     page.get_by_role("link", name="Start talker").click()
     page.get_by_role("button", name="Start it").click()
+    expect(row).not_to_contain_text("stopped")
     page.get_by_role("link", name="talker", exact=True).click()
     expect(page.locator("body")).not_to_contain_text("hunter2")
     page.get_by_role("button", name="Reveal SECRET").click()
