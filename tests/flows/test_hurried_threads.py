@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import Future
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from persistasaurus import FlowStatus, Persistasaurus, flow, step
+from persistasaurus import FlowStatus, Persistasaurus, current, flow, step
 from persistasaurus._engine.commit import Committer
 from persistasaurus._engine.results import Outcome, Results
+from persistasaurus._engine.runners import Runners
+from tests.flows.kit import eventually, ran, sql
 
 
 @step
@@ -246,6 +249,73 @@ def test_another_loop_in_the_same_thread_may_start_and_await(tmp_path: Path) -> 
             assert second.run(use()) == 14
         finally:
             first.run(app.__aexit__(None, None, None))
+
+
+leaves = threading.Event()
+
+
+@step
+def hurried_last() -> None:
+    ran.append(f"last {current().attempt}")
+    leaves.wait(10)
+
+
+@step
+def hurried_next() -> None:
+    ran.append(f"next {current().attempt}")
+
+
+@step
+async def hurried_last_async() -> None:
+    ran.append(f"last {current().attempt}")
+    while not leaves.is_set():  # noqa: ASYNC110 - it is set in another thread
+        await asyncio.sleep(0.005)
+
+
+@step
+async def hurried_next_async() -> None:
+    ran.append(f"next {current().attempt}")
+
+
+@flow
+def hurried_pair() -> None:
+    last = hurried_last.submit()
+    hurried_next.submit().result()
+    last.result()
+
+
+@flow
+async def hurried_async_pair() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(hurried_last_async())
+        await asyncio.sleep(0)
+        group.create_task(hurried_next_async())
+
+
+@pytest.mark.parametrize("pair", [hurried_pair, hurried_async_pair])
+def test_an_attempt_that_had_no_turn_before_the_app_was_left_is_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pair: Any
+) -> None:
+    """Its start was written while it waited for a thread, or for the loop."""
+    database = tmp_path / "flows.db"
+    leaves.clear()
+    real = Runners.submit
+
+    def late(self: Runners, host: asyncio.AbstractEventLoop, run: Any, operation: Any) -> None:
+        if operation.number == 2:
+            host.call_later(0.3, real, self, host, run, operation)
+        else:
+            real(self, host, run, operation)
+
+    with monkeypatch.context() as patched, Persistasaurus(database, step_threads=1) as app:
+        patched.setattr(Runners, "submit", late)
+        app.start(pair.options(flow_id="f"))
+        eventually(lambda: sql(database, "SELECT attempts FROM execution_log WHERE step = 2") == [(1,)])
+        threading.Timer(0.05, leaves.set).start()
+    assert ran == ["last 1"]
+    with Persistasaurus(database) as app:
+        app.handle("f").result(10)
+    assert ran == ["last 1", "next 1"]
 
 
 def test_one_waiter_that_was_told_keeps_no_other_from_being_told() -> None:

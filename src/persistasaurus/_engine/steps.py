@@ -80,10 +80,17 @@ def begin_fresh(engine: Engine, run: Run, operation: Operation) -> None:
         return
     operation.started_at_ms = engine.now_ms()
     with run.guard:
-        operation.attempt = 1
-        operation.running = True
         run.active += 1
-        run.unwritten[operation.number] = operation
+        # In this order: who leaves the app says so, and then looks whether anything is active.
+        if engine.stopping:
+            run.active -= 1
+        else:
+            operation.attempt = 1
+            operation.running = True
+            run.unwritten[operation.number] = operation
+    if not operation.running:
+        engine.hold(run, operation)
+        return
     engine.committer.note_start(run, operation.number)
     engine.runners.submit(engine.host, run, operation)
 
@@ -146,13 +153,21 @@ def _still_may(engine: Engine, run: Run, operation: Operation) -> bool:
         put_nothing(run, operation)
         return False
     if not may_start:
-        operation.attempt -= 1  # it has not run
+        _take_back(engine, run, operation)
         engine.hold(run, operation)
         put_nothing(run, operation)
         return False
     if engine.facts.observed:
         engine.facts.tell(Happening.STEP_STARTED, run, operation)
     return True
+
+
+def _take_back(engine: Engine, run: Run, operation: Operation) -> None:
+    """Say that an attempt has not run, also in its row: that may have been written meanwhile."""
+    with run.guard:
+        operation.attempt -= 1
+        run.unwritten[operation.number] = operation
+    engine.committer.note_start(run, operation.number)
 
 
 def _run_here(engine: Engine, run: Run, operation: Operation) -> None:
