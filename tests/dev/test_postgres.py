@@ -174,16 +174,20 @@ class Foreground:
             text=True,
         )
         self.printed = ""
-        while "Dashboard: " not in self.printed:
-            line = self.process.stdout.readline()
-            assert line, self.printed
-            self.printed += line
-        self.url = re.search(r"^user \| (postgresql://.*)$", self.printed, re.MULTILINE)[1]
+        # In either order: nobody waits for what a process without a health check prints.
+        base, token = self._read_until(r"Dashboard: (\S+)/\?t=(\S+)\n").groups()
+        self.url = self._read_until(r"^user \| (postgresql://.*)\n")[1]
         self.pids = [int((folder / ".persistasaurus/main/data/postmaster.pid").read_text().split()[0])]
-        base, token = re.search(r"Dashboard: (\S+)/\?t=(\S+)", self.printed).groups()
         asked = urllib.request.Request(f"{base}/api/resources", headers={"Authorization": f"Bearer {token}"})
         with urllib.request.urlopen(asked) as answer:
             self.pids += [status["pid"] for status in json.load(answer)]
+
+    def _read_until(self, pattern):
+        while not (found := re.search(pattern, self.printed, re.MULTILINE)):
+            line = self.process.stdout.readline()
+            assert line, self.printed
+            self.printed += line
+        return found
 
     def __enter__(self):
         return self

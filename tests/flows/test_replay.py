@@ -153,12 +153,12 @@ def test_every_shape_replays_the_same_in_processes_with_other_hash_seeds(databas
 
 
 def test_step_numbers_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
-    # given the same flows in two databases, by two processes
+    # given the same flows in two databases, by two processes (later steps go by when earlier ones ended)
     logs = []
     for seed in (3, 77):
         life(tmp_path / f"{seed}.db", "begin", hash_seed=seed)
         with Persistasaurus(tmp_path / f"{seed}.db", worker=False) as app:
-            steps = app.handle("gathered").steps() + app.handle("locks").steps()[:5]
+            steps = app.handle("gathered").steps() + app.handle("locks").steps()[:3]
             logs.append([(row.step, row.method_name, row.parameters) for row in steps])
     # then
     assert logs[0] == logs[1]
