@@ -9,7 +9,7 @@ from persistasaurus._store.base import Batch
 from tests.simulation import machine, world
 from tests.simulation.play import play
 
-_QUIET = ("find", "intern", "workers", "names")
+_QUIET = ("find", "intern", "intern_all", "workers", "names")
 
 
 def _say(*what: object) -> None:

@@ -46,7 +46,7 @@ _TIMED = (async_run, commit, engine, results, runners, thread, worker)
 _STORE = SqliteStore(":memory:")
 """The tables are made once and emptied for each seed: making them takes longer than most seeds."""
 POINTS = ("commit", "register_worker", "renew_lease", "take_over", "release_worker", "claim", "load_short")
-OTHERS = ("load", "mailbox", "find", "reopen", "intern", "workers", "names", "signals")
+OTHERS = ("load", "mailbox", "find", "reopen", "intern", "intern_all", "workers", "names", "signals")
 COLLECTED_AT = 16
 """After so many seeds what they leave is freed, while there are simulated threads to free it in."""
 _over: list[Scheduler] = []

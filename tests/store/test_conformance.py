@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -90,6 +91,33 @@ def test_a_name_has_one_number_for_ever(store: Store) -> None:
     assert store.intern("Signup", "run") == first
     assert store.intern("", "Signup.run") != first
     assert store.names()[first] == ("Signup", "run")
+
+
+def test_many_names_have_the_numbers_that_each_of_them_has(connect: Connect) -> None:
+    """In the order in which they were asked for, new ones and old ones, and one twice."""
+    one, two = connect(), connect()
+    old = one.intern("", "run")
+    names = [("B", "run"), ("", "run"), ("A", "run"), ("B", "run")]
+
+    numbers = two.intern_all(names)
+
+    assert numbers[1] == old
+    assert numbers == [one.intern(*name) for name in names] == one.intern_all(names)
+    assert len(set(numbers)) == 3
+    assert one.intern_all([]) == []
+
+
+def test_many_names_that_two_ask_for_at_once_are_numbered_once(connect: Connect) -> None:
+    """Each in an order of its own."""
+    names = [("", f"flow {number}") for number in range(200)]
+    asked = [random.Random(seed).sample(names, 200) for seed in range(4)]
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda each: connect().intern_all(each), asked))
+
+    numbers = [dict(zip(each, answer, strict=True)) for each, answer in zip(asked, answers, strict=True)]
+    assert all(each == numbers[0] for each in numbers)
+    assert len(set(numbers[0].values())) == 200
 
 
 def test_two_connections_agree_on_names(connect: Connect) -> None:

@@ -384,7 +384,7 @@ def test_threads_that_open_a_new_schema_at_once_all_succeed(url: str, opened: Op
     """Several apps may share a process."""
     with ThreadPoolExecutor(8) as pool:
         numbers = list(pool.map(lambda _: opened().intern("", "hello"), range(8)))
-    assert numbers == [1] * 8
+    assert len(set(numbers)) == 1
 
 
 def test_a_dropped_schema_stops_the_app_for_good(url: str, opened: Opened) -> None:

@@ -114,8 +114,7 @@ class Engine:
         self.owns_host = host.is_own
         if self.settings.worker:
             load_pydantic()
-        self.timer_name_id = self.names.intern(("", "timer"))
-        self.sleep_name_id = self.names.intern(("", "sleep"))
+        self.timer_name_id, self.sleep_name_id = self.names.intern_all([("", "timer"), ("", "sleep")])
         self.committer.start()
         self.worker.start()
         self.retention.start()

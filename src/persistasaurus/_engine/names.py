@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 
 from persistasaurus._store.base import Store
@@ -23,6 +24,13 @@ class Names:
             found = self._ids[name] = self._store.intern(*name)
             self._by_id[found] = name
         return found
+
+    def intern_all(self, names: Collection[tuple[str, str]]) -> list[int]:
+        """Return the numbers of many names, asking the store once."""
+        if asked := [name for name in names if name not in self._ids]:
+            self._ids.update(zip(asked, self._store.intern_all(asked), strict=True))
+            self._by_id.update((self._ids[name], name) for name in asked)
+        return [self._ids[name] for name in names]
 
     def of(self, name_id: int) -> tuple[str, str]:
         """Return the name that a number stands for."""

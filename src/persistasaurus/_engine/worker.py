@@ -263,7 +263,7 @@ class Worker:
         text = json.dumps(sorted(display_name(name) for name in targets), ensure_ascii=False)
         if text == self._names_text:
             return False
-        self._name_ids = [engine.names.intern(name) for name in targets]
+        self._name_ids = engine.names.intern_all(targets)
         self._names_text = text
         self._look = True
         return True

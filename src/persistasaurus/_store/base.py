@@ -6,7 +6,7 @@ Times are milliseconds since 1970 by the clock that the store was given; JSON is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -303,6 +303,10 @@ class Store(Pruning, Protocol):
 
     def intern(self, class_name: str, method_name: str) -> int:
         """Return the number that stands for a name in the rows, the same for ever."""
+        ...
+
+    def intern_all(self, names: Collection[tuple[str, str]]) -> list[int]:
+        """Return the numbers of many names, in their order, by one transaction."""
         ...
 
     def commit(self, batch: Batch) -> Committed:

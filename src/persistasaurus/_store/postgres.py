@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 from persistasaurus._clock import Clock, DatabaseClock, SystemClock
@@ -146,10 +146,13 @@ class PostgresStore:
 
     def intern(self, class_name: str, method_name: str) -> int:
         """Return the number of a name; one transaction where the name is new."""
-        name = (class_name, method_name)
-        if name not in self._interned:
-            self._interned[name] = self._pool.read(lambda db: _pg_names.intern(db, name))
-        return self._interned[name]
+        return self.intern_all([(class_name, method_name)])[0]
+
+    def intern_all(self, names: Collection[tuple[str, str]]) -> list[int]:
+        """Return the numbers of names; one transaction where one is new."""
+        if asked := [name for name in names if name not in self._interned]:
+            self._interned.update(self._pool.read(lambda db: _pg_names.intern(db, asked)))
+        return [self._interned[name] for name in names]
 
     def register_worker(self, worker: WorkerRow, *, lease_ms: int) -> int:
         """Record a living worker in one transaction; the same incarnation again keeps its number."""

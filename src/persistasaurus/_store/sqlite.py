@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -87,10 +87,14 @@ class SqliteStore:
 
     def intern(self, class_name: str, method_name: str) -> int:
         """Return the number of a name; one transaction where the name is new."""
-        name = (class_name, method_name)
-        if name not in self._interned:
-            self._interned[name] = self._file.write(lambda db: _intern(db, name))
-        return self._interned[name]
+        return self.intern_all([(class_name, method_name)])[0]
+
+    def intern_all(self, names: Collection[tuple[str, str]]) -> list[int]:
+        """Return the numbers of names; one transaction where one is new."""
+        if asked := [name for name in names if name not in self._interned]:
+            found = self._file.write(lambda db: [_intern(db, name) for name in asked])
+            self._interned.update(zip(asked, found, strict=True))
+        return [self._interned[name] for name in names]
 
     def register_worker(self, worker: WorkerRow, *, lease_ms: int) -> int:
         """Record a living worker in one transaction; the same incarnation again keeps its number."""

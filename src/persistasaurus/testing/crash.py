@@ -25,6 +25,7 @@ _PLACES = (
     "open",
     "close",
     "intern",
+    "intern_all",
     "commit",
     "register_worker",
     "renew_lease",
