@@ -21,6 +21,8 @@ BIN := .venv/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-deps
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The tests start hundreds of processes: each would compile the source again.
+unexport PYTHONDONTWRITEBYTECODE
 # pyright: do not ask the network whether there is a newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 # The tests' databases are kept in memory where there is room for them: that saves a tenth of the time.

@@ -28,6 +28,9 @@ import psycopg
 
 UNPRIVILEGED = "nobody"
 """PostgreSQL refuses to run as root; where the tests do, it runs as this user."""
+PREFIX = "persistasaurus-postgres-"
+ROOT = os.environ.get("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+"""Where pytest keeps its files, too: making a schema takes half the time in memory."""
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "200",
@@ -46,7 +49,7 @@ class Server:
     def __init__(self, **settings: str) -> None:
         self.settings = {**SETTINGS, **settings}
         self.port = free_port()
-        self.place = Path(tempfile.mkdtemp(prefix="persistasaurus-postgres-"))
+        self.place = Path(tempfile.mkdtemp(prefix=PREFIX, dir=ROOT))
         self.user = UNPRIVILEGED if os.geteuid() == 0 else None
         self.programs = _programs(self.place, self.user)
         self.process: subprocess.Popen[bytes] | None = None
@@ -193,7 +196,7 @@ def _programs(place: Path, user: str | None) -> Path:
 
 def _remove_leftovers() -> None:
     """Remove what servers of tests that were killed have left; those that run are left alone."""
-    for place in Path(tempfile.gettempdir()).glob("persistasaurus-postgres-*"):
+    for place in Path(ROOT).glob(f"{PREFIX}*"):
         with suppress(OSError, ValueError, IndexError):
             pid = int((place / "data" / "postmaster.pid").read_text().split()[0])
             os.kill(pid, 0)

@@ -6,26 +6,26 @@ Most are forked from a process that has imported the command already: a new Pyth
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import pty
-import runpy
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from tests.forks import run_module
+
 HERE = Path(__file__).resolve().parent
 PATIENCE_S = 40
+STREAMS = ("in", "out", "err")
 COMMAND = [sys.executable, "-m", "persistasaurus"]
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.cli.preloaded"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +58,9 @@ class Shell:
 
     def __call__(self, *arguments: object, stdin: str = "", **environment: str) -> Done:
         with TemporaryDirectory() as streams:
-            files = [Path(streams, name) for name in ("in", "out", "err")]
+            files = [Path(streams, name) for name in STREAMS]
             files[0].write_text(stdin, "utf-8")
-            given = (list(map(str, arguments)), self.folder, self.environment | environment, files)
-            process = FORKS.Process(target=_command, args=given)
-            process.start()
+            process = self._forked(arguments, environment, files)
             process.join(PATIENCE_S)
             code = process.exitcode
             process.kill()
@@ -70,6 +68,17 @@ class Shell:
         assert code is not None, f"{arguments} has not ended within {PATIENCE_S} s: {out} {err}"
         assert "Traceback" not in err, err
         return Done(code=code, out=out, err=err)
+
+    def _forked(
+        self, arguments: Sequence[object], environment: dict[str, str], files: list[Path]
+    ) -> ForkServerProcess:
+        return run_module(
+            "persistasaurus",
+            arguments,
+            folder=self.folder,
+            environment=self.environment | environment,
+            streams=files,
+        )
 
     def anew(self, *arguments: str, **environment: str) -> Done:
         """Run it in a Python of its own: where the environment counts before the first line of code."""
@@ -105,10 +114,30 @@ class Shell:
         return written.decode()
 
     @contextmanager
-    def worker(self, *arguments: str) -> Generator[subprocess.Popen[str], None, None]:
+    def worker(self, *arguments: str) -> Generator[None, None, None]:
         """Run a worker, ready when this yields, and stop it at the end."""
+        with TemporaryDirectory() as streams:
+            files = [Path(streams, name) for name in STREAMS]
+            files[0].touch()
+            process = self._forked(["worker", *(arguments or ("shop:setup",))], {}, files)
+
+            def is_ready() -> bool:
+                assert process.exitcode is None, files[2].read_text("utf-8")
+                return files[1].exists() and b"ready" in files[1].read_bytes()
+
+            try:
+                until(is_ready, "the worker is ready")
+                yield
+            finally:
+                process.terminate()
+                process.join(PATIENCE_S)
+                process.kill()
+
+    @contextmanager
+    def worker_anew(self, *arguments: str) -> Generator[subprocess.Popen[str], None, None]:
+        """Run a worker in a Python of its own, with its streams in reach."""
         process = subprocess.Popen(
-            [*COMMAND, "worker", *(arguments or ("shop:setup",))],
+            [*COMMAND, "worker", *arguments],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -134,20 +163,6 @@ class Shell:
 
         until(stands, f"{flow_id} is {status}")
         return found
-
-
-def _command(arguments: list[str], folder: Path, environment: dict[str, str], files: list[Path]) -> None:
-    """Be the command: in a process that was forked for it."""
-    for descriptor, file in enumerate(files):
-        flags = os.O_RDONLY if descriptor == 0 else os.O_WRONLY | os.O_CREAT
-        os.dup2(os.open(file, flags, 0o600), descriptor)
-    sys.stdin = os.fdopen(0, encoding="utf-8")
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder)
-    sys.argv = ["persistasaurus", *arguments]
-    sys.path = [str(folder), environment["PYTHONPATH"], *sys.path]
-    runpy.run_module("persistasaurus", run_name="__main__", alter_sys=True)
 
 
 def until(condition: Callable[[], bool], what: str) -> None:

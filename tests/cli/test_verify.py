@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import apsw
 import pytest
 
 from tests.cli.kit import Shell
 
 
-@pytest.fixture
-def filled(shell: Shell) -> Shell:
-    """Two complete flows, and one with a pending signal."""
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with two complete flows, and one with a pending signal."""
+    shell = Shell(tmp_path_factory.mktemp("sound"))
     with shell.worker():
         for number in (1, 2):
             shell("start", "shop:total", "-a", "numbers=[1,2]", "--id", f"t-{number}", "--wait")
     shell("start", "shop:approved", "--id", "a-1")
     shell("signal", "a-1", "cli approval", "-i", "5")
+    return shell.folder / "flows.db"
+
+
+@pytest.fixture
+def filled(shell: Shell, sound: Path) -> Shell:
+    """A copy of it, to be damaged."""
+    assert not sound.with_name("flows.db-wal").exists()
+    shutil.copy(sound, shell.folder)
     return shell
 
 

@@ -26,7 +26,7 @@ def test_a_stopped_worker_lets_running_steps_end(shell: Shell, number: signal.Si
     """Their outcome is recorded, and the exit code is that of success."""
     begun = slow_flow(shell, 1)
 
-    with shell.worker("shop") as worker:
+    with shell.worker_anew("shop") as worker:
         until(begun.exists, "the step has begun")
         worker.send_signal(number)
         assert worker.wait(PATIENCE_S) == 0
@@ -39,7 +39,7 @@ def test_drain_bounds_how_long_a_stop_waits(shell: Shell) -> None:
     """What was cut off goes on at the next start."""
     begun = slow_flow(shell, 30)
 
-    with shell.worker("shop", "--drain", "0.1") as worker:
+    with shell.worker_anew("shop", "--drain", "0.1") as worker:
         until(begun.exists, "the step has begun")
         worker.send_signal(signal.SIGINT)
         worker.send_signal(signal.SIGINT)
@@ -52,7 +52,7 @@ def test_a_second_interrupt_ends_a_worker_at_once(shell: Shell) -> None:
     """With 130; the step runs again at the next start."""
     begun = slow_flow(shell, 30)
 
-    with shell.worker("shop") as worker:
+    with shell.worker_anew("shop") as worker:
         until(begun.exists, "the step has begun")
         worker.send_signal(signal.SIGINT)
         assert worker.stderr is not None
@@ -67,7 +67,7 @@ def test_a_drain_of_nothing_in_pyproject_is_heard(shell: Shell) -> None:
     (shell.folder / "pyproject.toml").write_text("[tool.persistasaurus]\ndrain = 0", "utf-8")
     begun = slow_flow(shell, 1)
 
-    with shell.worker("shop") as worker:
+    with shell.worker_anew("shop") as worker:
         until(begun.exists, "the step has begun")
         worker.send_signal(signal.SIGTERM)
         worker.wait(PATIENCE_S)
@@ -119,7 +119,7 @@ def test_a_ready_worker_says_what_it_drives(shell: Shell) -> None:
 
 def test_a_worker_names_the_classes_that_it_cannot_make(shell: Shell) -> None:
     """It drives the rest."""
-    with shell.worker("shop") as worker:
+    with shell.worker_anew("shop") as worker:
         assert worker.stderr is not None
         line = worker.stderr.readline()
 
@@ -142,7 +142,7 @@ def test_a_worker_may_enter_an_app_of_the_module(shell: Shell) -> None:
 
 def test_a_worker_whose_database_is_taken_away_ends_with_an_error(shell: Shell) -> None:
     """Whoever watches it can start it again; nothing goes on into a file that nobody finds."""
-    with shell.worker("shop") as worker:
+    with shell.worker_anew("shop") as worker:
         (shell.folder / "flows.db").rename(shell.folder / "moved.db")
         assert worker.wait(PATIENCE_S) == 1
         assert worker.stderr is not None

@@ -16,6 +16,11 @@ import traceback
 
 import program
 
+from persistasaurus._codec import object_codec
+from persistasaurus._store import postgres, sqlite
+
+PRELOADED = (object_codec("any", {"ms": int}, optional=set(), what="it"), postgres, sqlite)
+"""What a process would import, and find on its disk, when it first needs it."""
 PR_SET_PDEATHSIG = 1
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from typing import Any
 
 from persistasaurus._store.base import Batch, Store
+from tests.forks import FORKS
 from tests.store import factories
 from tests.store.rows import LEASE_MS, T0, FixedClock, new_flow, signal, step, worker
 
 PROCESSES = 8
+PATIENCE_S = 60
+
+_start: list[Barrier] = []
 
 
 def race(act: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
@@ -24,31 +26,30 @@ def race(act: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:
 
 def race_of(acts: Sequence[Callable[..., Any]], *arguments: Sequence[Any]) -> list[Any]:
     """Run each act with its arguments in a process of its own, all released at once."""
-    with ExitStack() as stack:
-        racers = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-m", "tests.store.racing", act.__name__, json.dumps(each)],
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-            )
-            for act, each in zip(acts, arguments, strict=True)
-        ]
-        for racer in racers:
-            assert racer.stdout is not None
-            assert racer.stdout.readline() == "ready\n"
-        for racer in racers:
-            assert racer.stdin is not None
-            racer.stdin.close()
-        return [json.loads(racer.stdout.read()) for racer in racers if racer.stdout]
+    start = FORKS.Barrier(len(acts))
+    pipes = [FORKS.Pipe(duplex=False) for _ in acts]
+    racers = [
+        FORKS.Process(target=_run, args=(act, each, start, answer))
+        for act, each, (_, answer) in zip(acts, arguments, pipes, strict=True)
+    ]
+    for racer in racers:
+        racer.start()
+    for _, answer in pipes:
+        answer.close()
+    answers = [reading.recv() for reading, _ in pipes]
+    for racer in racers:
+        racer.join()
+    return answers
 
 
-def wait_for_the_others() -> None:
-    print("ready", flush=True)
-    sys.stdin.read()
+def _run(act: Callable[..., Any], arguments: Sequence[Any], start: Barrier, answer: Connection) -> None:
+    _start.append(start)
+    answer.send(act(*arguments))
+
+
+def wait_for_the_others() -> object:
+    """Return once all are here."""
+    return _start[0].wait(PATIENCE_S)
 
 
 def opened(kind: str, place: str) -> Store:
@@ -107,7 +108,3 @@ def reopen_all(kind: str, place: str, flow_ids: list[str], steps: int) -> list[b
         return [
             store.reopen(each, steps=[step(each.flow_key, steps)], dropped=(), now_ms=T0) for each in seen
         ]
-
-
-if __name__ == "__main__":
-    print(json.dumps(globals()[sys.argv[1]](*json.loads(sys.argv[2]))), flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal as signals
 import threading
 from collections.abc import Iterator
@@ -335,12 +336,13 @@ def test_what_arrives_late_is_refused(store: PostgresStore, proxy: Proxy, me: in
 
 
 def test_a_terminated_backend_is_no_loss(store: PostgresStore, me: int, url: str) -> None:
-    """An administrator ends every connection, again and again."""
+    """An administrator ends every connection, again and again, with time for a commit in between."""
     key = start_one(store, me)
     done = threading.Event()
+    pauses = random.Random(1)
 
     def terminate() -> None:
-        while not done.is_set():
+        while not done.wait(pauses.uniform(0, 0.1)):
             postgres.by_sql(
                 url.partition("?")[0],
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "

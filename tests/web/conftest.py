@@ -21,9 +21,17 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | 
         yield place
 
 
+@pytest.fixture(scope="module", params=STORES)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The sign-up demo, running on each store, which the tests of a module share."""
+    folder = tmp_path_factory.mktemp("server")
+    with new_database(request.param, folder) as place, demo(folder, place, email_delay_s=0.3) as server:
+        yield server
+
+
 @pytest.fixture
-def server(tmp_path: Path, database: Path | str) -> Iterator[Server]:
-    """The sign-up demo, running on each store."""
+def own_server(tmp_path: Path, database: Path | str) -> Iterator[Server]:
+    """The sign-up demo for a test that kills it, on each store."""
     with demo(tmp_path, database, email_delay_s=0.3) as server:
         yield server
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import uvicorn
 from fastapi import FastAPI
+
+from tests.forks import run_module
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 30
@@ -38,20 +38,22 @@ class Server:
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx2.Client(base_url=self.url, timeout=PATIENCE_S)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ForkServerProcess | None = None
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        command = [sys.executable, "-m", "uvicorn", self._app, "--port", str(self.port), "--no-access-log"]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, cwd=ROOT, env=self._environment, stdout=log, stderr=subprocess.STDOUT
-            )
+        self._process = run_module(
+            "uvicorn",
+            [self._app, "--port", self.port, "--no-access-log"],
+            folder=ROOT,
+            environment=self._environment,
+            streams=[Path(os.devnull), self._log, self._log],
+        )
         until(self._answers, told=self.log)
 
     def _answers(self) -> bool:
         assert self._process is not None
-        assert self._process.poll() is None, self.log()
+        assert self._process.exitcode is None, self.log()
         try:
             return self.client.get("/health").status_code == 200
         except httpx2.TransportError:
@@ -60,8 +62,8 @@ class Server:
     def kill(self) -> None:
         """End the process as a power cut would."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
+        self._process.kill()
+        self._process.join()
         self._process = None
 
     def stop(self) -> None:
@@ -69,7 +71,8 @@ class Server:
         self.client.close()
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(PATIENCE_S)
+            self._process.join(PATIENCE_S)
+            assert self._process.exitcode is not None, self.log()
 
     def log(self) -> str:
         return self._log.read_text("utf-8")

@@ -36,6 +36,10 @@ def wait_until(server: Server, flow_id: str, status: str) -> dict[str, Any]:
     return state
 
 
+def signups(server: Server) -> set[str]:
+    return {item["flowId"] for item in server.get("/flows?name=SignupFlow.sign_up")["items"]}
+
+
 def steps_of(server: Server, flow_id: str) -> list[tuple[str, str, int]]:
     rows = server.get(f"/flows/{flow_id}/steps")["items"]
     return [(row["methodName"], row["status"], row["attempts"]) for row in rows]
@@ -121,45 +125,45 @@ def test_a_confirmation_before_the_mail_is_kept_for_later(slow_server: Server) -
 
 
 @pytest.mark.crash
-def test_a_server_killed_between_signup_and_confirmation_loses_nothing(server: Server) -> None:
+def test_a_server_killed_between_signup_and_confirmation_loses_nothing(own_server: Server) -> None:
     """Once before the mail is sent, once while a person is waited for; each step runs once."""
     # given
-    flow_id = sign_up(server)
-    until(lambda: server.get(f"/signups/{flow_id}")["userId"])
-    server.kill()
-    server.start()
-    before = wait_until(server, flow_id, "WAITING_FOR_SIGNAL")
-    server.kill()
-    server.start()
+    flow_id = sign_up(own_server)
+    until(lambda: own_server.get(f"/signups/{flow_id}")["userId"])
+    own_server.kill()
+    own_server.start()
+    before = wait_until(own_server, flow_id, "WAITING_FOR_SIGNAL")
+    own_server.kill()
+    own_server.start()
 
     # when
-    assert server.get(f"/signups/{flow_id}") == before
-    confirmed = server.client.post(f"/signups/{flow_id}/confirm", json={"confirmedAt": CONFIRMED_AT})
-    server.kill()
-    server.start()
+    assert own_server.get(f"/signups/{flow_id}") == before
+    confirmed = own_server.client.post(f"/signups/{flow_id}/confirm", json={"confirmedAt": CONFIRMED_AT})
+    own_server.kill()
+    own_server.start()
 
     # then
     assert confirmed.status_code == 200
-    done = wait_until(server, flow_id, "COMPLETE")
+    done = wait_until(own_server, flow_id, "COMPLETE")
     assert done == {**before, "status": "COMPLETE"}
-    rows = steps_of(server, flow_id)
+    rows = steps_of(own_server, flow_id)
     assert [(name, status) for name, status, _ in rows] == [(name, "COMPLETE") for name in STEPS]
-    assert server.log().count("mail to alice@example.com") == 1
-    assert len(re.findall("user [0-9]+ created", server.log())) == 1
+    assert own_server.log().count("mail to alice@example.com") == 1
+    assert len(re.findall("user [0-9]+ created", own_server.log())) == 1
 
 
 @pytest.mark.crash
-def test_each_step_of_a_confirmed_signup_runs_once_around_a_crash(server: Server) -> None:
+def test_each_step_of_a_confirmed_signup_runs_once_around_a_crash(own_server: Server) -> None:
     """The server is killed while a person is waited for, and the confirmation comes after."""
-    flow_id = sign_up(server)
-    wait_until(server, flow_id, "WAITING_FOR_SIGNAL")
-    server.kill()
-    server.start()
+    flow_id = sign_up(own_server)
+    wait_until(own_server, flow_id, "WAITING_FOR_SIGNAL")
+    own_server.kill()
+    own_server.start()
 
-    server.client.post(f"/signups/{flow_id}/confirm", json={"confirmedAt": CONFIRMED_AT})
+    own_server.client.post(f"/signups/{flow_id}/confirm", json={"confirmedAt": CONFIRMED_AT})
 
-    wait_until(server, flow_id, "COMPLETE")
-    assert steps_of(server, flow_id) == [(name, "COMPLETE", 1) for name in STEPS]
+    wait_until(own_server, flow_id, "COMPLETE")
+    assert steps_of(own_server, flow_id) == [(name, "COMPLETE", 1) for name in STEPS]
 
 
 @pytest.mark.parametrize(
@@ -173,12 +177,14 @@ def test_each_step_of_a_confirmed_signup_runs_once_around_a_crash(server: Server
 )
 def test_a_signup_that_does_not_fit_names_the_field(server: Server, body: Any, field: str) -> None:
     """As problem+json, and nothing is started."""
+    before = signups(server)
+
     answer = server.client.post("/signups", json=body)
 
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert [error["field"] for error in answer.json()["errors"]] == [field]
-    assert server.get("/flows?name=SignupFlow.sign_up")["items"] == []
+    assert signups(server) == before
 
 
 def test_only_a_signup_is_found_among_the_signups(server: Server) -> None:
