@@ -51,6 +51,8 @@ class Operation:
     """Whether an attempt runs right now."""
     commits = False
     """Whether its completion is on its way to the store."""
+    held_by_write = False
+    """Whether its next attempt waits for a write: that the last one failed, or that the flow runs."""
     abandoned = False
     """Whether the flow has cancelled it."""
     done = False

@@ -61,10 +61,16 @@ def put_end(
 def put_failed_attempt(run: Run, operation: Operation, due_at_ms: int, error: str) -> bool:
     """Send the failure of an attempt that is not the last; false where nobody wants it any more."""
     report = Progress(run)
-    report.then = lambda _: run.engine.timers.arm(due_at_ms, run, operation)
+
+    def durable(_: object) -> None:
+        operation.held_by_write = False
+        run.engine.timers.arm(due_at_ms, run, operation)
+
+    report.then = durable
     with run.guard:
         heard = _is_heard(run, operation)
         if heard:
+            operation.held_by_write = True
             operation.due_at_ms = due_at_ms
             report.rows = [operation.parts(run.key, PENDING, None, None, error)]
             send(run, report)

@@ -11,6 +11,7 @@ import contextvars
 import logging
 from collections.abc import Coroutine
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from persistasaurus._codec import check_size
@@ -100,7 +101,7 @@ def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
     if operation.abandoned or operation.done or run.halted is not None or run.worker_id != engine.worker_id:
         return
     # Told twice to begin: it was due while it was held back, or while its flow was said to run.
-    if operation.running or operation.commits:
+    if operation.running or operation.commits or operation.held_by_write:
         return
     if operation.due_at_ms is not None and operation.due_at_ms > engine.now_ms():
         engine.timers.arm(operation.due_at_ms, run, operation)
@@ -113,7 +114,8 @@ def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
         # A crash during the attempt has to count as one of this flow's: say first that it runs.
         report = Progress(run)
         run.running(report)
-        report.then = lambda _: start_attempt(engine, run, operation)
+        report.then = partial(_go_on, engine, run, operation)
+        operation.held_by_write = True
         run.put(report)
         return
     with run.guard:  # also what its row says: the writer may be reading that
@@ -134,6 +136,11 @@ def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
         return
     engine.committer.note_start(run, operation.number)
     _run_attempt(engine, run, operation)
+
+
+def _go_on(engine: Engine, run: Run, operation: Operation, _: object) -> None:
+    operation.held_by_write = False
+    start_attempt(engine, run, operation)
 
 
 def _run_attempt(engine: Engine, run: Run, operation: Operation) -> None:
