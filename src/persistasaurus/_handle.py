@@ -178,7 +178,7 @@ class FlowHandle(Generic[T]):
     def _result_codec(self) -> Any:
         if self._codec is None:
             row = self._row()
-            target = self._app._registry.known().get((row.class_name, row.method_name))
+            target = self._app._registry.find((row.class_name, row.method_name))
             self._codec = target.definition.result if target is not None else value_codec(Any)
         return self._codec
 
@@ -261,9 +261,7 @@ class FlowHandle(Generic[T]):
     def _check_own(self, definition: StepDefinition) -> None:
         """Refuse a step that this flow cannot be waiting for."""
         row = self._app._engine_here("handle.resume()").store.find(self.flow_id)
-        target = (
-            self._app._registry.known().get((row.class_name, row.method_name)) if row is not None else None
-        )
+        target = self._app._registry.find((row.class_name, row.method_name)) if row is not None else None
         if row is None or target is None:
             return
         owner, step_owner = target.owner, definition.owner

@@ -6,6 +6,7 @@ import functools
 import inspect
 import itertools
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import FunctionType
@@ -279,6 +280,14 @@ class Registry:
             f"{definition.attribute!r} on. Call app.register({name}, lambda: {name}(...)) first."
         )
 
+    def find(self, name: tuple[str, str]) -> Target | None:
+        """Return the flow of a name, where this app can drive it."""
+        with _lock:
+            found = _defined.get(name)
+        if found is None:
+            return self.known().get(name)
+        return found if self.is_known(found.owner) else None
+
     def known(self) -> dict[tuple[str, str], Target]:
         """Return every flow that this app can drive, by name."""
         with _lock:
@@ -341,6 +350,13 @@ def _subclasses(cls: type) -> Iterator[type]:
 
 
 def _needs_no_arguments(cls: type) -> bool:
+    found = _without_arguments.get(cls)
+    if found is None:
+        found = _without_arguments[cls] = _takes_none(cls)
+    return found
+
+
+def _takes_none(cls: type) -> bool:
     if inspect.isabstract(cls) or getattr(cls, "_is_protocol", False):
         return False
     try:
@@ -348,3 +364,7 @@ def _needs_no_arguments(cls: type) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+# To find a signature takes longer than a commit.
+_without_arguments: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()

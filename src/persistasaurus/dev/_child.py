@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from persistasaurus.dev._environment import Plan
 from persistasaurus.dev._health import complaint_of
+from persistasaurus.dev._process import BEGINNING
 
 LONGEST_LINE = 16_384
 GRACE_S = 1.2
@@ -29,6 +30,7 @@ class Child:
         self._plan = plan
         self._process = process
         self._heard = heard
+        self._begun = asyncio.Event()
         self._said_ready = asyncio.Event()
         self._ears = [
             asyncio.create_task(self._listen("stdout", process.stdout)),
@@ -58,6 +60,7 @@ class Child:
         if self._plan.ready_line is not None:
             await self._said_ready.wait()
         elif self._plan.port is None:
+            await self._begun.wait()  # on a busy machine that alone may take longer
             await asyncio.sleep(_ALIVE_S)
         else:
             while await complaint_of(self._plan.port, self._plan.health):  # noqa: ASYNC110 - another process
@@ -109,6 +112,9 @@ class Child:
 
     def _hear(self, name: str, line: bytes) -> None:
         text = line[:LONGEST_LINE].decode("utf-8", "replace").rstrip("\r")
+        if text == BEGINNING:
+            self._begun.set()
+            return
         if text == self._plan.ready_line:
             self._said_ready.set()
         self._heard(name, text)

@@ -14,10 +14,14 @@ import threading
 
 GRACE_S = 1.0
 NOT_FOUND = 127
+BEGINNING = "\x02 the program is being started"
+"""The first line of standard error, for the AppHost alone."""
 
 
 def main(command: list[str]) -> int:
     """Run a command in this process group and return its exit status, 128 + n for signal n."""
+    sys.stderr.write(f"{BEGINNING}\n")
+    sys.stderr.flush()
     try:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - it is what was asked for
     except OSError as error:

@@ -153,7 +153,7 @@ def step_named(app: Persistasaurus, flow_id: str, name: str) -> StepDefinition |
     engine, history = history_of(app, flow_id)
     names = [engine.names.of(row.name_id) for row in waits(history) if row.kind == Kind.WAIT_FOR]
     meant = [one for one in names if name in (one[1], display_name(one))]
-    target = app._registry.known().get((history.flow.class_name, history.flow.method_name))
+    target = app._registry.find((history.flow.class_name, history.flow.method_name))
     owner = None if target is None else target.owner
     classes: Sequence[Any] = () if owner is None else owner.__mro__
     class_name, _, method_name = name.rpartition(".")
