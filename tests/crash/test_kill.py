@@ -10,7 +10,7 @@ from tests.crash.places import Place
 from tests.crash.processes import Zygote
 from tests.crash.trials.kill import kill_until_all_have_ended
 
-KILLS = 75
+KILLS = 68
 KILLS_ON_POSTGRES = 30  # there each process takes longer to begin, and the cluster's workers are killed too
 
 pytestmark = pytest.mark.crash
@@ -20,15 +20,14 @@ pytestmark = pytest.mark.crash
 def test_nothing_is_lost_or_done_twice_whenever_the_process_is_killed(
     zygote: Zygote, files: Place, seed: int
 ) -> None:
-    """300 kills in all."""
+    """270 kills in all."""
     kills = rounds = 0
     while kills < KILLS:
         rounds += 1
         kills += kill_until_all_have_ended(zygote, files.database(f"{rounds}"), f"{seed}/{rounds}")
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_nor_is_anything_on_a_server(zygote: Zygote, tmp_path: Path, seed: int) -> None:
-    """60 kills in all."""
+def test_nor_is_anything_on_a_server(zygote: Zygote, tmp_path: Path) -> None:
+    """30 kills in all, which make 300 with those above."""
     db = Place(tmp_path, "postgres").database("kill")
-    kill_until_all_have_ended(zygote, db, f"{seed}", most=KILLS_ON_POSTGRES)
+    kill_until_all_have_ended(zygote, db, "1", most=KILLS_ON_POSTGRES)

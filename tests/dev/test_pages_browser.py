@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
@@ -166,13 +165,10 @@ def test_a_person_confirms_a_signup_that_waits(host: RunningApp, browser: Browse
     assert_quiet(seen, host)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_pages_are_accessible(
-    host: RunningApp, browser: Browser, axe: str, scheme: Literal["light", "dark"]
-) -> None:
+def test_the_pages_are_accessible(host: RunningApp, browser: Browser, axe: str) -> None:
     """axe-core finds nothing on any of them."""
     # The policy would keep the checker itself out.
-    page = login(browser.new_context(color_scheme=scheme, bypass_csp=True), host).page
+    page = login(browser.new_context(bypass_csp=True), host).page
     trace_id = host.telemetry.traces()[0].trace_id
     resource, name = host.telemetry.metrics()[0]
     for path in (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import os
 import subprocess
 import sys
@@ -456,9 +455,8 @@ def app():
 
 
 def _options() -> list[str]:
-    """Return what makes pytest load the plugin where it is not installed, and no other's complaints."""
-    installed = importlib.metadata.entry_points(group="pytest11", name="persistasaurus")
-    return ["-p", "no:asyncio", "-W", "error", *([] if installed else ["-p", "_persistasaurus_pytest"])]
+    """Return what makes pytest load the plugin, and warnings fail."""
+    return ["-W", "error", "-p", "_persistasaurus_pytest"]
 
 
 @pytest.fixture
@@ -466,6 +464,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
     """An empty project beside which Persistasaurus is installed."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # others take seconds to import
     return pytester
 
 
