@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import pkgutil
 
@@ -18,3 +19,5 @@ for name in ("postgres", "sqlite"):
     importlib.import_module(f"persistasaurus._store.{name}")
 # Pydantic looks at all that is installed when it builds the first one.
 object_codec("any", {"number": int}, optional=set(), what="it")
+# Else each child's collections copy what all could share.
+gc.freeze()

@@ -147,6 +147,7 @@ def test_workers_go_on_beside_it(shell: Shell) -> None:
 def left(shell: Shell) -> int:
     connection = apsw.Connection(str(shell.folder / "flows.db"))
     try:
+        connection.set_busy_timeout(5_000)
         return int(connection.execute("SELECT count(*) FROM flow").fetchall()[0][0])
     finally:
         connection.close()

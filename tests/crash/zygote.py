@@ -8,6 +8,7 @@ answered by its exit status, or null while it runs.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
+    gc.freeze()  # else each child's collections copy what all could share
     for line in sys.stdin:
         command = json.loads(line)
         answer = _wait(command["wait"]) if "wait" in command else _spawn(command)
