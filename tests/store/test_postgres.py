@@ -20,7 +20,7 @@ import pytest
 from persistasaurus import Persistasaurus, StoreError, StoreVersionError, UsageError
 from persistasaurus._clock import SystemClock
 from persistasaurus._model import COMPLETE
-from persistasaurus._store import _pg_migrate, _pg_open
+from persistasaurus._store import _pg_migrate, _pg_open, _pg_pool
 from persistasaurus._store.base import Batch, Store
 from persistasaurus._store.postgres import PostgresStore
 from persistasaurus._store.urls import make_store, shown
@@ -385,6 +385,36 @@ def test_threads_that_open_a_new_schema_at_once_all_succeed(url: str, opened: Op
     with ThreadPoolExecutor(8) as pool:
         numbers = list(pool.map(lambda _: opened().intern("", "hello"), range(8)))
     assert len(set(numbers)) == 1
+
+
+def test_a_connection_that_an_interrupt_has_lost_does_not_keep_a_store_from_closing(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C between the taking of one and the block that gives it back."""
+    monkeypatch.setattr(_pg_pool, "CLOSE_PATIENCE_S", 0.2)
+    store = opened()
+    lost = store._pool._idle.get()
+
+    store.close()
+
+    assert lost is not None
+    lost.close()
+    with pytest.raises(StoreError, match="is closed"):
+        store.check()
+
+
+def test_a_connection_that_comes_back_after_the_close_is_closed(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever uses it is not disturbed, and nothing is left open on the server."""
+    monkeypatch.setattr(_pg_pool, "CLOSE_PATIENCE_S", 0.1)
+    store = opened()
+    with store._pool._session() as session:
+        store.close()
+        assert session.rows("SELECT 1") == [(1,)]
+        connection = session.connection
+
+    assert connection.closed
 
 
 def test_a_dropped_schema_stops_the_app_for_good(url: str, opened: Opened) -> None:

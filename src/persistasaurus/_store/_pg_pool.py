@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import queue
+import time
 import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -31,6 +32,7 @@ from persistasaurus.errors import StoreError
 T = TypeVar("T")
 
 CONNECTIONS = 5
+CLOSE_PATIENCE_S = 5.0
 TRIES = 10
 """Of a transaction that others have undone."""
 
@@ -62,15 +64,21 @@ class Pool:
         _open_pools.add(self)
 
     def close(self) -> None:
-        """Close every connection, once whoever uses one is done with it."""
+        """Close every connection, once whoever uses one is done with it.
+
+        One that does not come back for long is left to whoever has it: an interrupt at the wrong moment
+        loses one for good.
+        """
         if self.forked or self.unusable:
             return
         self.unusable = "is closed. Open it again, or use another app"
         _open_pools.discard(self)
-        for _ in range(CONNECTIONS):
-            connection = self._idle.get()
-            if connection is not None:
-                connection.close()
+        until = time.monotonic() + CLOSE_PATIENCE_S
+        with suppress(queue.Empty):
+            for _ in range(CONNECTIONS):
+                connection = self._idle.get(timeout=max(0.0, until - time.monotonic()))
+                if connection is not None:
+                    connection.close()
         for _ in range(CONNECTIONS):
             # Whoever waited for one sees that the store is closed.
             self._idle.put(None)
@@ -163,6 +171,8 @@ class Pool:
                 if _is_unclean(connection):
                     connection.close()
         finally:
+            if connection is not None and (idle is not self._idle or self.unusable) and not self.forked:
+                connection.close()  # the pool was closed meanwhile, and may have given up waiting for it
             idle.put(None if connection is None or connection.closed else connection)
 
     def _drop_idle(self, idle: queue.LifoQueue[psycopg.Connection[Any] | None]) -> None:
