@@ -72,8 +72,9 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks --rounds $(ROUNDS)
 endif
 
-# One test may run for as long as the soak does, so there is no time limit for each.
+# The cases that every third of has run on PostgreSQL, all of them.
 soak: mutants
+	PERSISTASAURUS_ALL_CASES=1 $(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal tests/flows tests/web
 	PERSISTASAURUS_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest --timeout=0 tests/crash/test_soak.py
 
 # Takes each guard away from a copy of the source: tests must go red.
