@@ -72,7 +72,7 @@ bench: .venv/installed
 	$(BIN)/python -m benchmarks --rounds $(ROUNDS)
 endif
 
-# The cases that every third of has run on PostgreSQL, all of them.
+# All cases on both stores; one of the trials' tests may run for as long as the soak does.
 soak: mutants
 	PERSISTASAURUS_ALL_CASES=1 $(BIN)/python -m pytest -q -n $(PROCESSES) --dist worksteal tests/flows tests/web
 	PERSISTASAURUS_SOAK_MINUTES=$(MINUTES) $(BIN)/python -m pytest --timeout=0 tests/crash/test_soak.py
