@@ -9,9 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-PATIENCE_S = 60
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.preloaded"])
 
@@ -32,19 +30,8 @@ def run_module(
     return process
 
 
-def run_program(program: Path, folder: Path) -> tuple[int | None, str, str]:
-    """Run a file to its end in a folder; return its exit status and what it wrote."""
-    with TemporaryDirectory() as place:
-        streams = [Path(os.devnull), Path(place, "out"), Path(place, "err")]
-        process = FORKS.Process(target=_be, args=(program, [], folder, dict(os.environ), streams))
-        process.start()
-        process.join(PATIENCE_S)
-        process.kill()
-        return process.exitcode, *(stream.read_text("utf-8") for stream in streams[1:])
-
-
 def _be(
-    module: str | Path, arguments: list[str], folder: Path, environment: dict[str, str], streams: list[Path]
+    module: str, arguments: list[str], folder: Path, environment: dict[str, str], streams: list[Path]
 ) -> None:
     for descriptor, file in enumerate(streams):
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND if descriptor else os.O_RDONLY
@@ -53,10 +40,6 @@ def _be(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
-    sys.argv = [str(module), *arguments]
-    beside = folder if isinstance(module, str) else module.parent
-    sys.path = [str(beside), *environment.get("PYTHONPATH", "").split(os.pathsep), *sys.path]
-    if isinstance(module, str):
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    else:
-        runpy.run_path(str(module), run_name="__main__")
+    sys.argv = [module, *arguments]
+    sys.path = [str(folder), *environment.get("PYTHONPATH", "").split(os.pathsep), *sys.path]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -131,7 +131,9 @@ class Shell:
             finally:
                 process.terminate()
                 process.join(PATIENCE_S)
+                code = process.exitcode
                 process.kill()
+            assert code == 0, f"the worker ended with {code}: {files[2].read_text('utf-8')}"
 
     @contextmanager
     def worker_anew(self, *arguments: str) -> Generator[subprocess.Popen[str], None, None]:

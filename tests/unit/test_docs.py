@@ -6,12 +6,12 @@ A block that is only a piece of something is marked "```python fragment" and is 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from tests.forks import run_program
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,9 +39,10 @@ def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     program = tmp_path / f"{page.stem}.py"
     program.write_text("\n".join(lines), "utf-8")
 
-    status, _, told = run_program(program, tmp_path)
+    command = [sys.executable, program]
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
-    assert status == 0, told
+    assert finished.returncode == 0, finished.stderr
 
 
 def test_blocks_are_found() -> None:

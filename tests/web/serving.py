@@ -33,7 +33,6 @@ class Server:
             "PERSISTASAURUS_URL": str(folder / "flows.db"),
             **environment,
         }
-        self.on_postgres = self._environment["PERSISTASAURUS_URL"].startswith("postgresql:")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]

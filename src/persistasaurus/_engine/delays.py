@@ -103,8 +103,6 @@ def on_due(engine: Engine, run: Run, operation: Operation) -> None:
     due = operation.due_at_ms
     if operation.done or operation.abandoned or operation.commits or operation.running or due is None:
         return
-    if operation.held_by_write:
-        return  # told twice, and the first has had its attempt: the time of the next one is not durable yet
     if due > engine.now_ms():
         engine.timers.arm(due, run, operation)
         return

@@ -6,7 +6,6 @@ import functools
 import inspect
 import itertools
 import threading
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import FunctionType
@@ -349,14 +348,8 @@ def _subclasses(cls: type) -> Iterator[type]:
         yield from _subclasses(sub)
 
 
+@functools.lru_cache(maxsize=1_024)  # to find a signature takes longer than a commit
 def _needs_no_arguments(cls: type) -> bool:
-    found = _without_arguments.get(cls)
-    if found is None:
-        found = _without_arguments[cls] = _takes_none(cls)
-    return found
-
-
-def _takes_none(cls: type) -> bool:
     if inspect.isabstract(cls) or getattr(cls, "_is_protocol", False):
         return False
     try:
@@ -364,7 +357,3 @@ def _takes_none(cls: type) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-# To find a signature takes longer than a commit.
-_without_arguments: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()

@@ -100,7 +100,8 @@ def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
     """Run an attempt, unless the worker may not: its lease is over, or the flow counts as idle."""
     if operation.abandoned or operation.done or run.halted is not None or run.worker_id != engine.worker_id:
         return
-    # Told twice to begin: it was due while it was held back, or while its flow was said to run.
+    # Told twice to begin: it was due while it was held back, or while its flow was said to run; or the first
+    # time it had its attempt, and that this failed is not durable yet.
     if operation.running or operation.commits or operation.held_by_write:
         return
     if operation.due_at_ms is not None and operation.due_at_ms > engine.now_ms():
