@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +245,27 @@ def test_a_payload_over_the_cap_is_refused(database: Path) -> None:
         with pytest.raises(SerializationError):
             app.handle("f").send(go, "x" * 200)
         assert list(app.flows()) == []
+
+
+class AppsDated:
+    def __init__(self, year: int) -> None:
+        self.year = year
+
+    @flow
+    def day(self) -> date:
+        return date(self.year, 5, 6)
+
+
+class AppsDatedAnew(AppsDated):
+    """Inherits the flow, which has its own name there."""
+
+
+@pytest.mark.parametrize("cls", [AppsDated, AppsDatedAnew])
+def test_a_result_has_its_type_also_where_its_flow_cannot_run(database: Path, cls: type[AppsDated]) -> None:
+    """A client that was not told how an instance is made reads what another app has written."""
+    with Persistasaurus(database) as app:
+        app.register(cls, lambda: cls(2026))
+        assert app.get_flow(cls, "d").run(lambda f: f.day()) == date(2026, 5, 6)
+
+    with Persistasaurus(database, worker=False) as client:
+        assert client.handle("d").result() == date(2026, 5, 6)

@@ -18,21 +18,26 @@ from tests import postgres
 from tests.flows.kit import sql
 
 TWELVE = Retry(attempts=12, wait=0.01, backoff=1, jitter=0)
-EARLY: list[tuple[int, int]] = []
+IDLY = Retry(attempts=12, wait=0.04, backoff=1, jitter=0)  # long enough for the flow to be written as idle
+EARLY: list[tuple[int, int, int]] = []
 PLACE: list[Path | str] = []
 
 
 def look_before_failing() -> int:
-    """Note an attempt that began before the failure of the one before it was durable."""
+    """Note an attempt that began before what has to be durable by then.
+
+    That is the failure of the one before it, and that the flow runs: else its crash would not be counted.
+    """
     here = current()
     found = sql(
         PLACE[0],
-        "SELECT attempts, step.due_at_ms FROM step JOIN flow USING (flow_key) WHERE flow_id = ? AND step = ?",
+        "SELECT attempts, step.due_at_ms, idle FROM step JOIN flow USING (flow_key) "
+        "WHERE flow_id = ? AND step = ?",
         *(here.flow_id, here.step),
     )
-    recorded, due = found[0] if found else (0, 0)
-    if recorded < here.attempt - 1 or (recorded == here.attempt - 1 and due is None):
-        EARLY.append((here.attempt, recorded))
+    recorded, due, idle = found[0] if found else (0, 0, 0)
+    if idle or recorded < here.attempt - 1 or (recorded == here.attempt - 1 and due is None):
+        EARLY.append((here.attempt, recorded, idle))
     if here.attempt < 12:
         raise TimeoutError
     return here.attempt
@@ -48,14 +53,24 @@ async def looks_async() -> int:
     return look_before_failing()
 
 
+@step(retry=IDLY)
+def looks_idly() -> int:
+    return look_before_failing()
+
+
+@step(retry=IDLY)
+async def looks_idly_async() -> int:
+    return look_before_failing()
+
+
 @flow
-def retries() -> int:
-    return looks()
+def retries() -> list[int]:
+    return [looks(), looks_idly()]
 
 
 @flow
 async def retries_async() -> list[int]:
-    return await asyncio.gather(looks_async(), looks.submit())
+    return [*await asyncio.gather(looks_async(), looks.submit()), await looks_idly_async()]
 
 
 @contextmanager
@@ -96,5 +111,5 @@ def test_no_attempt_begins_before_the_failure_of_the_last_one_is_durable(databas
             handles = [app.start(kinds[number % 2]) for number in range(6)]
             results = [handle.result() for handle in handles]
 
-    assert results == [12, [12, 12]] * 3
+    assert results == [[12, 12], [12, 12, 12]] * 3
     assert EARLY == []

@@ -280,15 +280,16 @@ class Registry:
         )
 
     def find(self, name: tuple[str, str]) -> Target | None:
-        """Return the flow of a name, where this app can drive it."""
+        """Return the flow of a name, to read what it has written: no instance can or need be made."""
         with _lock:
             found = _defined.get(name)
-        if found is None:
-            return self.known().get(name)
-        return found if self.is_known(found.owner) else None
+        return found if found is not None else self._all().get(name)
 
     def known(self) -> dict[tuple[str, str], Target]:
         """Return every flow that this app can drive, by name."""
+        return {name: target for name, target in self._all().items() if self.is_known(target.owner)}
+
+    def _all(self) -> dict[tuple[str, str], Target]:
         with _lock:
             found = dict(_defined)
             owners = [*_owners, *self._factories, *self._implementations.values()]
@@ -296,7 +297,7 @@ class Registry:
             for cls in (owner, *_subclasses(owner)):
                 for definition in _flows_of(cls):
                     found.setdefault(definition.name_in(cls), Target(definition, cls))
-        return {name: target for name, target in found.items() if self.is_known(target.owner)}
+        return found
 
 
 def _check_maker(cls: type, maker: Any) -> None:
