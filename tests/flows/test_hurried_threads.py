@@ -18,6 +18,7 @@ from persistasaurus import FlowStatus, Persistasaurus, current, flow, step
 from persistasaurus._engine.commit import Committer
 from persistasaurus._engine.results import Outcome, Results
 from persistasaurus._engine.runners import Runners
+from persistasaurus._events import Event, Happening
 from tests.flows.kit import eventually, ran, sql
 
 
@@ -172,6 +173,29 @@ def test_a_lone_flow_sees_its_steps_in_the_order_of_the_log(
     ).fetchall()
     logged = [[text.strip('"') for flow_id, text in rows if flow_id == str(number)] for number in range(200)]
     assert lived == logged
+
+
+@flow
+async def hurried_sleeper() -> None:
+    await asyncio.sleep(3600)
+
+
+def test_a_lone_flow_is_written_by_its_own_loop_also_beside_flows_that_wait(tmp_path: Path) -> None:
+    """Else each of its steps costs two changes of threads more."""
+    writers: list[str] = []
+
+    def watch(event: Event) -> None:
+        if event.happening is Happening.COMMITTED:
+            writers.append(threading.current_thread().name)
+
+    database = tmp_path / "flows.db"
+    with Persistasaurus(database, observer=watch) as app:
+        for _ in range(20):
+            app.start(hurried_sleeper)
+        eventually(lambda: sql(database, "SELECT sum(idle) FROM flow") == [(20,)])
+        writers.clear()
+        app.run(hurried_naps, 10)
+    assert "persistasaurus-loop" in writers
 
 
 @step

@@ -17,6 +17,7 @@ from persistasaurus import (
     Persistasaurus,
     SerializationError,
     Signal,
+    StoreError,
     UsageError,
     WrongContextError,
     flow,
@@ -58,6 +59,26 @@ def test_a_typed_signal_reaches_the_flow_that_waits(database: Path, approving: A
         handle.send(approval, Approval(by="ann", level=2))
         assert handle.result(10) == "ann 2"
         assert log_of(handle) == [(1, "approval", "COMPLETE")]
+
+
+def test_a_signal_arrives_although_it_cannot_be_read_at_first(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Persistasaurus(database) as app:
+        handle = until_waiting(start(app, approved, "f"))
+        store = app._engine_here("a test").store
+        real, refused = store.mailbox, []
+
+        def refuses_twice(flow_key: int) -> Any:
+            if len(refused) == 2:
+                return real(flow_key)
+            refused.append(flow_key)
+            raise StoreError("refused by the test")
+
+        monkeypatch.setattr(store, "mailbox", refuses_twice)
+        handle.send(approval, Approval(by="ann", level=2))
+        assert handle.result(10) == "ann 2"
+        assert len(refused) == 2
         assert handle.steps()[0].return_value == {"by": "ann", "level": 2}
 
 

@@ -6,6 +6,7 @@ costs one commit; a thousand at once cost one commit too. Nothing is acknowledge
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 import threading
@@ -62,6 +63,7 @@ class Committer:
         self._closing = False
         self._give_up = False
         self._busy = False
+        self._host_helps = False
         self.written = 0
         """How many writes were ever taken from the queue."""
         self._thread = threading.Thread(target=self._work, name="persistasaurus-writer", daemon=True)
@@ -82,6 +84,17 @@ class Committer:
         """Queue a write without waking the thread: the caller goes straight to `help_out`."""
         self._queue.append(item)
 
+    def put_for_host(self, item: Progress, host: asyncio.AbstractEventLoop) -> None:
+        """Queue a write of the one flow that runs on the app's own loop, which then writes it."""
+        self._queue.append(item)
+        if not self._host_helps:
+            self._host_helps = True
+            host.call_soon(self._help_as_host)
+
+    def _help_as_host(self) -> None:
+        self._host_helps = False
+        self.help_out()
+
     def help_out(self) -> None:
         """Write what is queued in the calling thread, which waits for it, unless somebody writes already.
 
@@ -98,7 +111,7 @@ class Committer:
             self._context.run(self._write_queue, None)
         finally:
             self._role.release()
-        if self._queue:
+        if self._queue and not self._host_helps:
             self.ring()
 
     def ring(self) -> None:

@@ -36,6 +36,7 @@ def rest(engine: Engine, run: Run, *, release: bool) -> None:
         return
     report = Progress(run)
     run.idle = True
+    engine.memory.resting.add(run.key)
     if run.lost_claims and are_settled(run):
         run.lost_claims = 0  # else a delayed step of which a lost claim may have run an attempt still waits
     report.update = run.update(run.waiting_status(), idle=True, due_at_ms=due, release=release)

@@ -180,7 +180,7 @@ class Engine:
 
     def is_alone(self, run: Run) -> bool:
         """Whether a commit keeps nobody waiting: here, on a loop of the app's own, the one flow waits."""
-        if len(self.runs) > 1 or run.active:
+        if run.active or len(self.runs) - len(self.memory.resting) > 1:
             return False
         return threading.get_ident() == self._host_thread
 
@@ -274,6 +274,7 @@ class Engine:
         for run in list(self.runs.values()):
             if worker_id is None or run.worker_id == worker_id:
                 self.runs.pop(run.key, None)
+                self.memory.resting.discard(run.key)
                 run.abandon_soon()
         self._held = [held for held in self._held if held[0].key in self.runs]
 
@@ -295,10 +296,14 @@ class Engine:
 
     def mail_sent(self, key: int | None) -> None:
         """Have a flow of this worker's memory read what was sent to it; any other is looked for."""
-        if key is not None and key in self.runs:
-            self.worker.poke(key)
-        else:
+        run = self.runs.get(key) if key is not None else None
+        if run is None:
             self.kick()
+        elif self.store.one_machine:  # where a read is a look into a file, which an event loop may take
+            self.worker.look_later()
+            run.post(partial(self.memory.read_mail, run))
+        else:
+            self.worker.poke(run.key)
 
     def tell(self, flow_id: str, outcome: Outcome) -> None:
         """Tell those who wait for a flow that has ended, or is parked, and is no longer driven here."""

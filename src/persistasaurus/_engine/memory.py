@@ -36,6 +36,8 @@ class Memory:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._poked_early: set[int] = set()
+        self.resting: set[int] = set()
+        """The keys of flows in memory that only wait: for time, a signal or another flow."""
 
     def new_flow(
         self, flow_id: str, target: Target, text: str, parent: tuple[int, int] | None = None
@@ -95,10 +97,18 @@ class Memory:
         if mail is not None and not run.finished:
             run.post(lambda: self._take_in(run, mail))
 
+    def read_mail(self, run: Run) -> None:
+        """Have a flow take in what was sent to it, in its driver's own thread."""
+        if not run.finished and self._engine.read_mail(run):
+            self._rest_again(run)
+
     def _take_in(self, run: Run, mail: Mailbox) -> None:
+        run.read_mail(mail)
+        self._rest_again(run)
+
+    def _rest_again(self, run: Run) -> None:
         # Still as idle as it was: the claim that saw the poke may have come before the flow went idle, and
         # whatever is written now has to say that it runs again.
-        run.read_mail(mail)
         if run.idle and not run.finished:
             driving.rest(self._engine, run, release=False)  # nothing came of it
 
@@ -167,6 +177,7 @@ class Memory:
         """Forget a flow that this worker has let go of."""
         if self._engine.runs.get(run.key) is run:
             del self._engine.runs[run.key]
+            self.resting.discard(run.key)
         run.abandon()
 
     def child_ended(self, run: Run, outcome: Outcome) -> None:

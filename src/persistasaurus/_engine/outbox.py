@@ -45,15 +45,12 @@ def put_end(
             report.is_end_alone = consumed is None and report.update is None
             if engine.texts.plain:
                 report.seal()
-            run.in_flight += 1
-            # The flow waits for this in its own thread, or alone on the app's loop, and helps to write it.
+            # The flow waits for this in its own thread, and helps to write it.
             if operation.inline:
+                run.in_flight += 1
                 engine.committer.put_quietly(report)
-            elif engine.owns_host and engine.is_alone(run):
-                engine.committer.put_quietly(report)
-                engine.host.call_soon(engine.committer.help_out)
             else:
-                engine.committer.put(report)
+                _queue(run, report)
     if not heard:
         run.nudge()
 
@@ -103,8 +100,16 @@ def send(run: Run, report: Progress) -> None:
     _accompany(run, report)
     if run.engine.texts.plain:
         report.seal()
+    _queue(run, report)
+
+
+def _queue(run: Run, report: Progress) -> None:
+    engine = run.engine
     run.in_flight += 1
-    run.engine.committer.put(report)
+    if engine.owns_host and engine.is_alone(run):
+        engine.committer.put_for_host(report, engine.host)
+    else:
+        engine.committer.put(report)
 
 
 def _accompany(run: Run, report: Progress) -> None:

@@ -303,6 +303,7 @@ class Run(Calls):
         if report.completes is not None:
             self.crashes = 0
         self.idle = False
+        self.engine.memory.resting.discard(self.key)
         report.update = self.update(PENDING)
 
     def update(  # noqa: PLR0913 - the columns that it may set
@@ -359,15 +360,14 @@ class Run(Calls):
 
     def next_due_ms(self) -> int | None:
         """Return when the flow goes on by itself, None where it never does."""
-        dues = [o.due_at_ms for o in self.open.values() if o.due_at_ms is not None and not o.abandoned]
-        return min(dues) if dues else None
+        mine = self.open.values()
+        return min((o.due_at_ms for o in mine if o.due_at_ms is not None and not o.abandoned), default=None)
 
     def waiting_status(self) -> int:
         """Return the status that an idle flow shows."""
         kinds = {o.kind for o in self.open.values() if not o.abandoned}
-        if kinds and kinds <= {Kind.SIGNAL, Kind.WAIT_FOR} and self.next_due_ms() is None:
-            return WAITING
-        return PENDING
+        waits = kinds and kinds <= {Kind.SIGNAL, Kind.WAIT_FOR} and self.next_due_ms() is None
+        return WAITING if waits else PENDING
 
     def read_mail(self, mail: Mailbox) -> None:
         """Take in what others have left for the flow, once its history is used up."""

@@ -110,15 +110,15 @@ class Worker:
         self.ring()
 
     def poke(self, key: int) -> None:
-        """Have the mail of a flow of this worker read now.
-
-        It stays due in the store until the flow next writes: another look, a turn later, is for one that
-        has left the memory meanwhile.
-        """
-        self.woken += 1
+        """Have the mail of a flow of this worker read now; it stays due in the store until it next writes."""
         self._poked.append((self._engine.worker_id or 0, key))
-        self._look_after_turns = 2
+        self.look_later()
         self.ring()
+
+    def look_later(self) -> None:
+        """Look for flows to claim after another turn: one in memory has been poked, and may leave it."""
+        self.woken += 1
+        self._look_after_turns = 2
 
     def is_idle(self) -> bool:
         """Whether nobody has asked for another look at what is due."""
