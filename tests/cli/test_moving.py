@@ -86,7 +86,7 @@ def test_a_schema_is_made_for_a_target_alone(small: Shell) -> None:
     with postgres.new_schema() as url:
         for arguments in (["verify", url], ["backup", url, "copy.db"], ["promote", url, "moved.db"]):
             done = small("db", *arguments)
-            assert (done.code, "There is no store in the database" in done.err) == (1, True)
+            assert (done.code, "There is no database" in done.err) == (3, True)
         assert (
             postgres.by_sql(
                 postgres.server_url(),

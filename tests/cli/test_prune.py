@@ -96,7 +96,7 @@ def test_the_time_to_keep_and_the_database_have_to_be_given(shell: Shell) -> Non
     assert shell("db", "prune", "--keep", "30d", "--batch", "0").code == 2
     with postgres.new_schema() as url:
         done = shell("db", "prune", url, "--keep", "30d")
-        assert (done.code, "There is no store in the database" in done.err) == (1, True)
+        assert (done.code, "There is no database" in done.err) == (3, True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests import postgres
 from tests.cli.kit import Done, Shell
 
 
@@ -18,26 +19,40 @@ def refused(done: Done, code: int, *parts: str) -> None:
         assert part in done.err
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["ls"],
-        ["show", "x"],
-        ["steps", "x"],
-        ["tail", "x"],
-        ["resume", "x", "confirm"],
-        ["signal", "x", "s"],
-        ["cancel", "x"],
-        ["retry", "x"],
-        ["db", "verify"],
-    ],
-    ids=" ".join,
+LOOKING = (
+    ["ls"],
+    ["show", "x"],
+    ["steps", "x"],
+    ["tail", "x"],
+    ["resume", "x", "confirm"],
+    ["signal", "x", "s"],
+    ["cancel", "x"],
+    ["retry", "x"],
+    ["db", "verify"],
 )
+
+
+@pytest.mark.parametrize("arguments", LOOKING, ids=" ".join)
 def test_a_missing_database_is_not_made(shell: Shell, arguments: list[str]) -> None:
     """A slip in the path would otherwise leave an empty database behind, and hide itself."""
     refused(shell(*arguments, "--db", "typo.db"), 3, "There is no database 'typo.db'", "--db")
 
     assert list(shell.folder.iterdir()) == []
+
+
+def test_a_missing_schema_is_not_made(shell: Shell) -> None:
+    """A slip in ?schema= would pass for an empty database."""
+    with postgres.new_schema() as url:
+        for arguments in LOOKING:
+            shown = f"There is no database '{url.partition('?')[0]}' (schema {url.rpartition('=')[2]})"
+            refused(shell(*arguments, "--db", url), 3, shown, "--db")
+        sql = f"SELECT 1 FROM pg_namespace WHERE nspname = '{url.rpartition('=')[2]}'"
+        assert postgres.by_sql(postgres.server_url(), sql) == []
+        # when it is made
+        assert shell("db", "upgrade", "--db", url, "--json").json["created"]
+        # then that is said once
+        assert shell("db", "upgrade", "--db", url).out.endswith(": up to date already\n")
+        assert shell("ls", "--db", url).code == 0
 
 
 def test_an_empty_file_is_not_made_a_database_by_looking(shell: Shell) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import postgres
 from tests.cli.kit import COMMAND, PATIENCE_S, Shell, until
 
 pytestmark = pytest.mark.real_time
@@ -115,6 +116,29 @@ def test_a_ready_worker_says_what_it_drives(shell: Shell) -> None:
     assert (ready["ready"], ready["pid"], ready["database"]) == (True, worker.pid, "flows.db")
     assert "Greeter.greet" in ready["flows"]
     assert "flow complete flow_id=t-1 flow=cli_total" in log
+
+
+@pytest.mark.parametrize("how", [[], ["--json"]], ids=["text", "json"])
+def test_a_ready_worker_does_not_say_its_databases_password(shell: Shell, how: list[str]) -> None:
+    """What it prints is kept by whatever runs it."""
+    with (
+        postgres.new_schema() as url,
+        subprocess.Popen(
+            [*COMMAND, "worker", "shop", "--db", url.replace("postgres@", "postgres:s3cret@"), *how],
+            cwd=shell.folder,
+            env=shell.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as worker,
+    ):
+        assert worker.stdout is not None
+        ready = worker.stdout.readline()
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=PATIENCE_S)
+
+    assert "postgres:***@" in ready
+    assert "s3cret" not in ready
 
 
 def test_a_worker_names_the_classes_that_it_cannot_make(shell: Shell) -> None:

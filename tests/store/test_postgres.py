@@ -97,7 +97,11 @@ def worker(store: Store, **changes: Any) -> int:
         ("postgresql://h/d?schema=1a", None, "no plain name"),
         ("postgresql://h/d?schema=a", "b", "says schema 'a' and the setting schema='b'"),
         ("postgresql://u:s3cret@[h/d", None, "special characters"),
-        ("postgresql://u:s3cret@h/d?nonsense=1", None, "special characters"),
+        ("postgresql://u:s3cret@h/d?nonsense=1", None, "a parameter 'nonsense'"),
+        ("postgresql://u:x@s3cret@h/d", None, "special characters"),
+        ("postgresql://u:x/s3cret@h/d", None, "special characters"),
+        ("postgresql://u:x?s3cret=1@h/d?a=1", None, "special characters"),
+        ("postgresql+psycopg://u:s3cret@h/d", None, r"Write 'postgresql://u:\*\*\*@h/d'"),
         ("flows.db", "mine", "is for PostgreSQL"),
         (":memory:", "mine", "is for PostgreSQL"),
     ],
@@ -393,7 +397,7 @@ def test_a_connection_that_an_interrupt_has_lost_does_not_keep_a_store_from_clos
     """Ctrl-C between the taking of one and the block that gives it back."""
     monkeypatch.setattr(_pg_pool, "CLOSE_PATIENCE_S", 0.2)
     store = opened()
-    lost = store._pool._idle.get()
+    lost = store._pool._slots.take()
 
     store.close()
 

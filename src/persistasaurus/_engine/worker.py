@@ -31,6 +31,10 @@ HEARTBEAT_S = 0.15
 """How often to look whether other workers' processes still live, and at the database file."""
 NAMES_S = 1.0
 """How often to look for flows that were defined or registered since."""
+LONGEST_PAUSE_S = 0.5
+"""Between two attempts to use a store that fails."""
+TOLD_AGAIN_S = 30.0
+"""How often that is told while it lasts."""
 CLAIM_LIMIT = 200
 LOADED_AT_ONCE = 50
 """How many claimed flows are read together."""
@@ -55,6 +59,9 @@ class Worker:
         self._names_at = 0.0
         self._names_of_change = -1
         self._seen_changes = -1
+        self._troubles = 0
+        """How many turns in a row have failed by the store."""
+        self._tell_again_at = 0.0
         self.next_due_ms: int | None = None
         """The earliest due time in the store among flows for this worker, as of its last look."""
         self.turns = 0
@@ -166,6 +173,8 @@ class Worker:
             except Exception:
                 log.exception("unexpected error in the worker, it goes on")
                 time.sleep(0.5)
+            else:
+                self._in_touch()
             self.turns += 1
             self._bell.acquire(timeout=self._pause())
 
@@ -176,10 +185,18 @@ class Worker:
             self._engine._store_gone(gone)
             self._stop = True
             return
-        log.warning("the store cannot be reached, trying again: %s", error)
+        if self._troubles == 0 or self._engine.clock.steady() >= self._tell_again_at:
+            self._tell_again_at = self._engine.clock.steady() + TOLD_AGAIN_S
+            log.warning("the store cannot be used, trying again: %s", error)
+        self._troubles += 1
         # Whatever the turn was about to look for is still there.
         self._look = True
-        time.sleep(0.2)
+        time.sleep(min(LONGEST_PAUSE_S, 0.1 * self._troubles))
+
+    def _in_touch(self) -> None:
+        if self._troubles:
+            log.warning("the store can be used again, after %d attempts in vain", self._troubles)
+            self._troubles = 0
 
     def _pause(self) -> float:
         dues = [d for d in (self.next_due_ms, self._engine.timers.next_due_ms()) if d is not None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from urllib.parse import unquote_plus
 
 import psycopg
@@ -49,14 +50,7 @@ def address_of(url: str, schema: str | None) -> Address:
         )
     named = schema if schema is not None else in_url if in_url is not None else DEFAULT_SCHEMA
     check_schema(named)
-    try:
-        given = conninfo_to_dict(server)
-    except (psycopg.Error, ValueError):
-        # Without what the driver says: it quotes the URL, and with it the password.
-        raise UsageError(
-            "The database URL cannot be read. Write postgresql://user:password@host:5432/database, with "
-            "special characters of the user and the password as %40 and the like."
-        ) from None
+    given = _read(server)
     parameters = {**_WHERE_THE_URL_IS_SILENT, **given, "client_encoding": "UTF8"}
     return Address(conninfo=make_conninfo("", **parameters), schema=named, shown=_shown(given))
 
@@ -73,6 +67,39 @@ def check_schema(schema: object) -> None:
             f"schema={schema!r:.80} is no plain name. Use letters, digits and underscores, at most 63, not "
             "beginning with a digit or pg_."
         )
+
+
+def _read(server: str) -> dict[str, str | int | None]:
+    """Return what the driver makes of a URL; its own words are not repeated, for they quote the password."""
+    _check_parameters(server.partition("?")[2])
+    try:
+        given: dict[str, str | int | None] = {**conninfo_to_dict(server)}
+    except (psycopg.Error, ValueError):
+        given = {"host": "@"}
+    # A password that is not escaped ends at its first @ or /, and the rest passes for a host or a port.
+    torn = "@" in str(given.get("host", "")) or not re.fullmatch(r"[0-9,]*", str(given.get("port", "")))
+    if torn:
+        raise UsageError(
+            "The database URL cannot be read. Write postgresql://user:password@host:5432/database, with "
+            "special characters of the user and the password as %40 and the like."
+        )
+    return given
+
+
+def _check_parameters(query: str) -> None:
+    if "@" in query:
+        return  # it may be the rest of a password that holds a question mark
+    for name in (unquote_plus(part.partition("=")[0]) for part in query.split("&") if part):
+        if name not in _known_parameters():
+            raise UsageError(
+                f"The database URL has a parameter {name!r:.80} that neither PostgreSQL nor this library "
+                "knows. Leave it out, or correct its name."
+            )
+
+
+@cache
+def _known_parameters() -> frozenset[str]:
+    return frozenset(option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults())
 
 
 def _without_schema(url: str) -> tuple[str, str | None]:

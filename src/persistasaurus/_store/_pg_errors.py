@@ -65,20 +65,23 @@ _REFUSALS = (
     (
         r"too many clients|connection slots|too many connections",
         "The server has no connection left",
-        "Raise max_connections, run fewer workers, or put PgBouncer between.",
+        "Raise max_connections or the role's limit, run fewer workers, or put PgBouncer between.",
     ),
 )
+_FULL = _REFUSALS[-1]
 
 
 class ConnectionLost(StoreError):
     """The server could not be reached, or the connection broke.
 
-    `sent` tells whether a statement was on its way, so that what it did is not known.
+    `sent` tells whether a statement was on its way, so that what it did is not known; `is_full` that the
+    server, the database or the role has as many connections as it may.
     """
 
-    def __init__(self, message: str, *, sent: bool) -> None:
+    def __init__(self, message: str, *, sent: bool, is_full: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
+        self.is_full = is_full
 
 
 def lease_lost(worker_id: int | None) -> LeaseLost:
@@ -116,13 +119,13 @@ def ends_connection(error: psycopg.Error) -> bool:
 def unreachable(error: BaseException, shown: str) -> ConnectionLost:
     """Return what to raise where no connection can be made: nothing was applied."""
     said = _said(error)
-    for words, why, cure in _REFUSALS:
+    for refusal in _REFUSALS:
+        words, why, cure = refusal
         if re.search(words, said):
-            return ConnectionLost(
-                f"The database {shown} could not be opened. {why} ({said}). {cure}", sent=False
-            )
+            message = f"The database {shown} could not be opened. {why} ({said}). {cure}"
+            return ConnectionLost(message, sent=False, is_full=refusal is _FULL)
     return ConnectionLost(
-        f"The database {shown} cannot be reached: {said}. Start the server, or look at the host, the port "
+        f"The database {shown} cannot be reached ({said}). Start the server, or look at the host, the port "
         "and the user in the URL.",
         sent=False,
     )

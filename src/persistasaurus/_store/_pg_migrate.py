@@ -66,9 +66,14 @@ def migrate(session: Session, shown: str) -> None:
                 session.script(sql)
 
 
-def _version(session: Session) -> int:
+def is_there(session: Session) -> bool:
+    """Return whether the schema holds a store, of whatever version."""
     ((found,),) = session.rows("SELECT to_regclass($1) IS NOT NULL", (f'"{session.schema}".migration',))
-    if not found:
+    return bool(found)
+
+
+def _version(session: Session) -> int:
+    if not is_there(session):
         return 0
     ((version,),) = session.rows("SELECT max(version) FROM {schema}.migration")
     return int(version)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import queue
 import time
 import weakref
 from collections.abc import Callable, Generator
@@ -27,12 +26,17 @@ from persistasaurus._store._pg_errors import (
     unreachable,
 )
 from persistasaurus._store._pg_rows import Session
+from persistasaurus._store._pg_slots import Slots
 from persistasaurus.errors import StoreError
 
 T = TypeVar("T")
 
 CONNECTIONS = 5
 CLOSE_PATIENCE_S = 5.0
+FULL_PATIENCE_S = 5.0
+"""How long a call waits for another's connection where the server has no room for one more."""
+FULL_S = 1.0
+"""How long nobody asks such a server again."""
 TRIES = 10
 """Of a transaction that others have undone."""
 
@@ -47,7 +51,9 @@ class Pool:
         self.address = address
         self.pooled = False
         """Whether something between us and the server changes servers behind our back."""
-        self._idle: queue.LifoQueue[psycopg.Connection[Any] | None] = queue.LifoQueue()
+        self._slots = Slots(CONNECTIONS)
+        self._full_until = 0.0
+        """Until when no other connection is tried, for the server had no room for one."""
         self.forked = False
         self.misses_tables = False
         """Whether a statement did not find its table, so that the schema may be gone."""
@@ -57,9 +63,7 @@ class Pool:
         """Make the pool usable; it connects when it is first used."""
         if self.forked:
             self.check_usable()
-        self._idle = queue.LifoQueue()
-        for _ in range(CONNECTIONS):
-            self._idle.put(None)
+        self._slots = Slots(CONNECTIONS)
         self.unusable = ""
         _open_pools.add(self)
 
@@ -73,15 +77,10 @@ class Pool:
             return
         self.unusable = "is closed. Open it again, or use another app"
         _open_pools.discard(self)
-        until = time.monotonic() + CLOSE_PATIENCE_S
-        with suppress(queue.Empty):
-            for _ in range(CONNECTIONS):
-                connection = self._idle.get(timeout=max(0.0, until - time.monotonic()))
-                if connection is not None:
-                    connection.close()
-        for _ in range(CONNECTIONS):
-            # Whoever waited for one sees that the store is closed.
-            self._idle.put(None)
+        self._slots.wait_until_free(CLOSE_PATIENCE_S)
+        # Whoever waits for one sees that the store is closed.
+        for connection in self._slots.reset():
+            connection.close()
 
     def check_usable(self) -> None:
         """Raise StoreError where the store is not open, or belongs to the parent process."""
@@ -142,28 +141,23 @@ class Pool:
         self.unusable = (
             "was opened before fork() and belongs to the parent process. Open another app in the child"
         )
-        left: list[psycopg.Connection[Any]] = []
-        with suppress(queue.Empty):
-            # Not by way of a lock, which a thread of the parent may have held.
-            left = [each for each in self._idle.queue if each is not None]
-        return left
+        return self._slots.seen()
 
     @contextmanager
     def _session(self) -> Generator[Session, None, None]:
         self.check_usable()
-        idle = self._idle
-        connection = idle.get()
+        slots = self._slots
+        connection = self._take(slots)
         try:
             self.check_usable()
-            if connection is None or connection.closed:
-                connection = None
-                connection = self.connect()
             try:
                 yield Session(connection, self.address.schema)
             except psycopg.Error as error:
                 if connection.closed or ends_connection(error):
                     connection.close()
-                    self._drop_idle(idle)
+                    # Where one connection broke, most often all did.
+                    for idle in slots.empty():
+                        idle.close()
                     raise broken(error, self.address.shown) from error
                 self.misses_tables |= isinstance(error, MISSING)
                 raise explained(error, self.address.shown) from error
@@ -171,20 +165,33 @@ class Pool:
                 if _is_unclean(connection):
                     connection.close()
         finally:
-            if connection is not None and (idle is not self._idle or self.unusable) and not self.forked:
+            if (slots is not self._slots or self.unusable) and not self.forked:
                 connection.close()  # the pool was closed meanwhile, and may have given up waiting for it
-            idle.put(None if connection is None or connection.closed else connection)
+            slots.give(None if connection.closed else connection, was_open=True)
 
-    def _drop_idle(self, idle: queue.LifoQueue[psycopg.Connection[Any] | None]) -> None:
-        """Close what nobody uses: where one connection broke, most often all did."""
-        dropped: list[psycopg.Connection[Any] | None] = []
-        with suppress(queue.Empty):
-            while True:
-                dropped.append(idle.get_nowait())
-        for connection in dropped:
+    def _take(self, slots: Slots) -> psycopg.Connection[Any]:
+        """Return a connection that nobody uses, or a new one; where the server has no room, wait for one."""
+        until = time.monotonic() + FULL_PATIENCE_S
+        while True:
+            if time.monotonic() < self._full_until:
+                connection = slots.take_open(until - time.monotonic())
+                if connection is not None:
+                    return connection
+            connection = slots.take()
             if connection is not None:
-                connection.close()
-            idle.put(None)
+                return connection
+            try:
+                self.check_usable()
+                connection = self.connect()
+            except BaseException as error:
+                slots.give(None, was_open=False)
+                is_full = isinstance(error, ConnectionLost) and error.is_full
+                if not is_full or not slots.has_open() or time.monotonic() > until:
+                    raise
+                self._full_until = time.monotonic() + FULL_S
+            else:
+                slots.note_opened()
+                return connection
 
 
 def _is_unclean(connection: psycopg.Connection[Any]) -> bool:

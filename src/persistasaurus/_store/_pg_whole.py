@@ -14,7 +14,7 @@ from persistasaurus._store._pg_pool import Pool
 from persistasaurus._store._pg_rows import SNAPSHOT, Session
 from persistasaurus._store._pg_snapshot import NUMBERED, PostgresSnapshot
 from persistasaurus._store.service import Mark, check_mark
-from persistasaurus._store.whole import NAME, TABLES, Key, Row, Table
+from persistasaurus._store.whole import NAME, TABLES, Key, Row, State, Table
 from persistasaurus.errors import StoreError
 
 
@@ -28,6 +28,14 @@ class PostgresWhole:
     def shown(self) -> str:
         """The address without its password, and the schema."""
         return f"{self._pool.address.shown} (schema {self._pool.address.schema})"
+
+    def state(self) -> State:
+        """Look at the schema, by a connection of its own; nothing is made or changed."""
+        with closing(self._pool.connect()) as connection:
+            session = Session(connection, self._pool.address.schema)
+            if _pg_migrate.is_current(session, self._pool.address.shown):
+                return State.CURRENT
+            return State.OLD if _pg_migrate.is_there(session) else State.MISSING
 
     def open(self, *, create: bool = False) -> None:
         """Connect and check the server; with `create` make or migrate the schema."""

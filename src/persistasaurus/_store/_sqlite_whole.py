@@ -14,11 +14,12 @@ import apsw
 from persistasaurus._store import _sqlite_service as service
 from persistasaurus._store._sqlite_errors import explained
 from persistasaurus._store._sqlite_file import SqliteFile
-from persistasaurus._store._sqlite_open import connect
+from persistasaurus._store._sqlite_open import connect, resolve
 from persistasaurus._store._sqlite_rows import read_rows, write
 from persistasaurus._store._sqlite_snapshot import SqliteSnapshot
+from persistasaurus._store.migrate import is_current
 from persistasaurus._store.service import Mark, check_mark
-from persistasaurus._store.whole import TABLES, Key, Row, Table
+from persistasaurus._store.whole import TABLES, Key, Row, State, Table
 from persistasaurus.errors import StoreError
 
 _PAGES = 4_000
@@ -39,6 +40,14 @@ class SqliteWhole:
     def path(self) -> str:
         """Where the file is, without symbolic links once it is open."""
         return self._file.path
+
+    def state(self) -> State:
+        """Look at the file; nothing is made or changed."""
+        path = resolve(self.path)
+        if not Path(path).exists():
+            return State.MISSING
+        with explained(path), closing(connect(path, durability="full", writing=False)) as connection:
+            return State.CURRENT if is_current(connection, path) else State.OLD
 
     def open(self, *, create: bool = False) -> None:
         """Open the file, with `create` also one that does not exist; it is migrated."""

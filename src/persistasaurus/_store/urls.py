@@ -52,13 +52,22 @@ def make_store(
         )
     if text.startswith(_SQLITE):
         return SqliteStore(_path_of(text), clock=clock, durability=durability)
-    scheme, separator, _ = text.partition("://")
+    _check_scheme(text)
+    return SqliteStore(text, clock=clock, durability=durability)
+
+
+def _check_scheme(text: str) -> None:
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme.startswith(("postgresql+", "postgres+")):
+        raise UsageError(
+            f"{scheme!r:.60} names a driver, and there is only one here. Write "
+            f"{shown('postgresql://' + rest)!r:.200}."
+        )
     if separator or scheme.startswith("sqlite:"):
         raise UsageError(
             f"There is no store for the address {shown(text)!r:.60}. Give a path, sqlite:///flows.db, or "
             "postgresql://user@host/database."
         )
-    return SqliteStore(text, clock=clock, durability=durability)
 
 
 def whole_store(url: str) -> WholeStore:

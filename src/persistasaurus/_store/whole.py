@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from enum import Enum
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from persistasaurus._store.service import Mark
@@ -96,6 +97,15 @@ class Snapshot(Protocol):
         ...
 
 
+class State(Enum):
+    """What there is at a store's address."""
+
+    MISSING = "missing"
+    OLD = "old"
+    """It is to be migrated first; an empty file, too."""
+    CURRENT = "current"
+
+
 class WholeStore(Protocol):
     """A store's tables, and its place in service. Each method is one transaction.
 
@@ -106,6 +116,15 @@ class WholeStore(Protocol):
     @property
     def shown(self) -> str:
         """Its address as others are told: where it is, never a password."""
+        ...
+
+    def state(self) -> State:
+        """Look at what is there, also where the store is not open; nothing is made or changed.
+
+        Raises:
+            StoreVersionError: a newer library wrote it.
+            StoreError: it is another program's, or cannot be read.
+        """
         ...
 
     def open(self, *, create: bool = False) -> None:

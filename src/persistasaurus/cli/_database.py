@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from persistasaurus._app import Persistasaurus
 from persistasaurus._clock import SystemClock
-from persistasaurus._store._sqlite_errors import explained
-from persistasaurus._store._sqlite_open import MEMORY, connect, resolve
-from persistasaurus._store.migrate import is_current
+from persistasaurus._store._sqlite_open import MEMORY
 from persistasaurus._store.sqlite import SqliteStore
-from persistasaurus._store.urls import make_store
+from persistasaurus._store.urls import make_store, whole_store
+from persistasaurus._store.whole import State
 from persistasaurus.cli._command import Here
 from persistasaurus.cli._exit import Exit, Refusal
 from persistasaurus.cli._keys import cipher_here
@@ -51,18 +50,18 @@ def check_there(url: str) -> None:
         Refusal: it says how to make, migrate or name it.
         StoreError: it cannot be used at all.
     """
-    path = file_of(url)
-    if path is None:
-        return
-    if not path.exists():
+    file_of(url)
+    store = whole_store(url)
+    state = store.state()
+    if state is State.MISSING:
         raise Refusal(
-            f"There is no database {str(path)!r}. Name another with --db, or let `persistasaurus start`, "
+            f"There is no database {store.shown}. Name another with --db, or let `persistasaurus start`, "
             "`worker` or `db upgrade` create it.",
             Exit.NOT_FOUND,
         )
-    if not is_upgraded(path):
+    if state is State.OLD:
         raise Refusal(
-            f"The database {str(path)!r} is empty or of an older library. Run `persistasaurus db upgrade` "
+            f"The database {store.shown} is empty or of an older library. Run `persistasaurus db upgrade` "
             "first.",
             Exit.FAILED,
         )
@@ -83,14 +82,3 @@ def file_of(url: str) -> Path | None:
             "A database in memory ends with this command. Give the path of a file with --db.", Exit.USAGE
         )
     return Path(path)
-
-
-def is_upgraded(path: Path) -> bool:
-    """Whether an existing file has this library's schema.
-
-    Raises:
-        StoreError: it is no database of this library, or of a newer one.
-    """
-    real = resolve(path)
-    with explained(real), closing(connect(real, durability="full", writing=False)) as connection:
-        return is_current(connection, real)

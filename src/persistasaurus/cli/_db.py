@@ -9,9 +9,9 @@ import click
 from persistasaurus._clock import SystemClock
 from persistasaurus._store.urls import make_store, shown, whole_store
 from persistasaurus._store.verification import Verification
-from persistasaurus._store.whole import FLOW
+from persistasaurus._store.whole import FLOW, State
 from persistasaurus.cli._command import DatabaseCommand, Here
-from persistasaurus.cli._database import check_there, file_of, is_upgraded
+from persistasaurus.cli._database import check_there, file_of
 from persistasaurus.cli._db_backup import backup
 from persistasaurus.cli._db_findings import show
 from persistasaurus.cli._db_promote import promote
@@ -38,9 +38,9 @@ def upgrade(here: Here, /) -> Exit:
     Any worker does so by itself when it starts; here it happens before a deploy.
     """
     url = here.settings.url
-    path = file_of(url)
-    existed = path is not None and path.exists()
-    changed = path is None or not existed or not is_upgraded(path)
+    file_of(url)
+    state = whole_store(url).state()
+    existed, changed = state is not State.MISSING, state is not State.CURRENT
     with closing(make_store(url, durability="full", clock=SystemClock())) as store:
         store.open()
     if here.out.as_json:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from persistasaurus._app import Persistasaurus
+from persistasaurus._store.urls import shown
 from persistasaurus.cli._command import DatabaseCommand, Here
 from persistasaurus.cli._database import file_of
 from persistasaurus.cli._exit import INTERRUPTED, Exit, Refusal
@@ -115,7 +116,7 @@ def _tell_ready(here: Here, app: Persistasaurus) -> None:
     # What steps print is to be seen when it is printed, also through a pipe.
     by_lines(sys.stdout)
     names = known_names(app)
-    database = os.fspath(app._url)
+    database = shown(os.fspath(app._url))
     if here.out.as_json:
         here.out.line({"ready": True, "pid": os.getpid(), "database": database, "flows": names})
         return
