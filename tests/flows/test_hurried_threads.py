@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,10 @@ import pytest
 
 from persistasaurus import FlowStatus, Persistasaurus, current, flow, step
 from persistasaurus._engine.commit import Committer
+from persistasaurus._engine.progress import Progress
 from persistasaurus._engine.results import Outcome, Results
 from persistasaurus._engine.runners import Runners
+from persistasaurus._engine.thread import SyncRun
 from persistasaurus._events import Event, Happening
 from tests.flows.kit import eventually, ran, sql
 
@@ -173,6 +177,50 @@ def test_a_lone_flow_sees_its_steps_in_the_order_of_the_log(
     ).fetchall()
     logged = [[text.strip('"') for flow_id, text in rows if flow_id == str(number)] for number in range(200)]
     assert lived == logged
+
+
+@step
+def hurried_text(pause: float) -> str:
+    time.sleep(pause)
+    return "x"
+
+
+@flow
+def hurried_fan(pause: float) -> int:
+    futures = [hurried_text.submit(pause + number / 1000) for number in range(6)]
+    return len([future.result() for future in futures])
+
+
+def _stands_still_before(name: str, owner: type) -> Callable[[pytest.MonkeyPatch], None]:
+    """Have a call begin up to some milliseconds late, as where its thread loses the processor."""
+
+    def patch(monkeypatch: pytest.MonkeyPatch) -> None:
+        real = getattr(owner, name)
+
+        def late(*given: Any) -> Any:
+            time.sleep(random.uniform(0, 0.005))
+            return real(*given)
+
+        monkeypatch.setattr(owner, name, late)
+
+    return patch
+
+
+@pytest.mark.parametrize(
+    "places",
+    [[("seal", Progress)], [("_ring", SyncRun), ("nothing_runs", SyncRun)]],
+    ids=["between an end and its write", "between a commit and its bell"],
+)
+def test_no_sync_flow_leaves_its_thread_while_an_end_is_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, places: list[tuple[str, type]]
+) -> None:
+    """It would be written as waiting for nothing, and nobody would ever go on with it."""
+    for place in places:
+        _stands_still_before(*place)(monkeypatch)
+    # given two threads for many flows, so that each is wanted as soon as its flow waits
+    with Persistasaurus(tmp_path / "flows.db", flow_threads=2) as app:
+        handles = [app.start(hurried_fan, number % 12 / 1000) for number in range(100)]
+        assert [handle.result(30) for handle in handles] == [6] * 100
 
 
 @flow

@@ -104,7 +104,7 @@ class AsyncRun(Run):
             self._show_committed(main)
             if self.halted is not None or main.done():
                 self._end()
-            elif self.active or self.in_flight or self.held or self.idle:
+            elif self.idle or not self.nothing_runs():
                 return
             elif not take_due(self.engine, self):
                 self._rest()

@@ -16,7 +16,7 @@ from persistasaurus._engine.retried import pass_by_unasked
 from persistasaurus._engine.run import Halt, Run, StoreTrouble
 from persistasaurus._events import Happening
 from persistasaurus._failure import record_failure
-from persistasaurus._model import CANCELLED, COMPLETE, FAILED, PARKED, PENDING, STATUS_BY_CODE
+from persistasaurus._model import CANCELLED, COMPLETE, FAILED, PARKED, PENDING, STATUS_BY_CODE, WAITING, Kind
 from persistasaurus._store.checksum import outcome_checksum
 from persistasaurus.errors import SerializationError
 
@@ -25,13 +25,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("persistasaurus.flow")
 
+_FOR_SOMEBODY = ({Kind.SIGNAL}, {Kind.WAIT_FOR}, {Kind.SIGNAL, Kind.WAIT_FOR})
+"""What a flow waits for that waits for a person or another program alone."""
 SOON_MS = 20
 """A flow that is due so soon is not written as idle: its next commit says more."""
 
 
 def rest(engine: Engine, run: Run, *, release: bool) -> None:
     """Write what a flow waits for, and let it go where memory or its thread is needed."""
-    due = run.next_due_ms()
+    waits = [operation for operation in run.open.values() if not operation.abandoned]
+    due = min((o.due_at_ms for o in waits if o.due_at_ms is not None), default=None)
     if not release and due is not None and due <= engine.now_ms() + SOON_MS:
         return
     report = Progress(run)
@@ -39,7 +42,9 @@ def rest(engine: Engine, run: Run, *, release: bool) -> None:
     engine.memory.resting.add(run.key)
     if run.lost_claims and are_settled(run):
         run.lost_claims = 0  # else a delayed step of which a lost claim may have run an attempt still waits
-    report.update = run.update(run.waiting_status(), idle=True, due_at_ms=due, release=release)
+    for_others = due is None and {o.kind for o in waits} in _FOR_SOMEBODY
+    status = WAITING if for_others else PENDING
+    report.update = run.update(status, idle=True, due_at_ms=due, release=release)
     if release:
         run.finished = True
         report.then = lambda _: engine.memory.drop(run)

@@ -31,7 +31,7 @@ from persistasaurus._engine.progress import Progress
 from persistasaurus._engine.recorded import decode_recorded
 from persistasaurus._engine.retried import is_asked_again, next_number, renumber, take_another_way
 from persistasaurus._engine.signals import note_taken
-from persistasaurus._model import PENDING, WAITING, Kind
+from persistasaurus._model import PENDING, Kind
 from persistasaurus._store.base import FlowRow, FlowUpdate, Mailbox, SignalRow
 from persistasaurus.errors import FlowParked, StoreError
 
@@ -356,18 +356,8 @@ class Run(Calls):
 
     def nothing_runs(self) -> bool:
         """Whether only time, a signal or another flow can bring the flow on."""
-        return not self.active and not self.in_flight and not self.held
-
-    def next_due_ms(self) -> int | None:
-        """Return when the flow goes on by itself, None where it never does."""
-        mine = self.open.values()
-        return min((o.due_at_ms for o in mine if o.due_at_ms is not None and not o.abandoned), default=None)
-
-    def waiting_status(self) -> int:
-        """Return the status that an idle flow shows."""
-        kinds = {o.kind for o in self.open.values() if not o.abandoned}
-        waits = kinds and kinds <= {Kind.SIGNAL, Kind.WAIT_FOR} and self.next_due_ms() is None
-        return WAITING if waits else PENDING
+        with self.guard:  # under which an attempt that ends becomes a write on its way
+            return not (self.active or self.in_flight or self.held)
 
     def read_mail(self, mail: Mailbox) -> None:
         """Take in what others have left for the flow, once its history is used up."""

@@ -212,7 +212,8 @@ class SyncRun(Run):
                 break
             if self._bell.acquire(timeout=min(left, 0.02)):
                 return
-        if self._bell.acquire(blocking=False):
+        # Last of all: who rings has left what he rings for before.
+        if self._bell.acquire(blocking=False) or self._inbox or self._notes or not self.nothing_runs():
             return
         self.halted = Unwind()
         raise self.halted
