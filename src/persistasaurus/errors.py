@@ -118,6 +118,8 @@ class StoreError(PersistasaurusError):
 class OutcomeUnknownError(StoreError):
     """The connection to the database was lost during a commit, and whether that happened is not known yet."""
 
+    mark = 0  # which of the store's transactions that was; for the library itself
+
 
 class StoreMovedError(StoreError):
     """The database is out of service: its flows were, or are being, promoted to another one."""

@@ -18,15 +18,78 @@ from persistasaurus import (
     Persistasaurus,
     SerializationError,
     Signal,
+    StoreError,
     UsageError,
     WrongContextError,
     current,
     flow,
     step,
 )
-from tests.flows.kit import ran, start
+from persistasaurus._engine import engine
+from tests.flows.kit import eventually, ran, start
 
 go = Signal("apps-go", str)
+
+
+class Keys:
+    """A cipher of a service that can be away."""
+
+    away = False
+
+    def encrypt(self, data: bytes, *, bound_to: bytes) -> tuple[str, bytes]:
+        if self.away:
+            raise ConnectionError("the keys are away")
+        return "key", data[::-1]
+
+    def decrypt(self, data: bytes, *, key_id: str, bound_to: bytes) -> bytes:
+        return data[::-1]
+
+
+KEYS = Keys()
+
+
+@step
+def takes_the_keys() -> int:
+    ran.append(f"attempt {current().attempt}")
+    KEYS.away = current().attempt == 1
+    return 1
+
+
+@flow
+def apps_unwritable() -> int:
+    return takes_the_keys()
+
+
+def test_an_attempt_of_which_nothing_could_be_written_before_the_app_was_left_is_counted(
+    database: Path | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The flow is given back as after a crash: the step may have run, and has to know."""
+    monkeypatch.setattr(engine, "GIVE_UP_S", 0.2)
+    with Persistasaurus(database, cipher=KEYS, drain=0.1) as app:
+        app.start(apps_unwritable.options(flow_id="f"))
+        eventually(lambda: KEYS.away)
+    KEYS.away = False
+    with Persistasaurus(database, cipher=KEYS) as app:
+        assert app.handle("f").result(10) == 1
+    assert ran == ["attempt 1", "attempt 2"]
+
+
+def test_an_error_that_nobody_expects_in_the_writer_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Persistasaurus(tmp_path / "flows.db") as app:
+
+        def fails(_: object) -> None:
+            raise MemoryError("none left")
+
+        monkeypatch.setattr(app._engine_here("a test").store, "commit", fails)
+        handle = app.handle("f")
+        with pytest.raises(StoreError, match="none left"):
+            app.start(apps_greets.options(flow_id="f")).result(10)
+        with pytest.raises(StoreError, match="none left"):
+            handle.result(10)
+    with Persistasaurus(tmp_path / "flows.db") as app:
+        assert app.run(apps_greets.options(flow_id="f")) == 3
 
 
 @step
@@ -269,3 +332,36 @@ def test_a_result_has_its_type_also_where_its_flow_cannot_run(database: Path, cl
 
     with Persistasaurus(database, worker=False) as client:
         assert client.handle("d").result() == date(2026, 5, 6)
+
+
+class AppsBase:
+    @flow
+    def apps_inherited(self) -> str:
+        return f"{self.apps_word()} {go.wait()}"
+
+    @step
+    def apps_word(self) -> str:
+        return "base"
+
+
+def apps_cell(word: str) -> Any:
+    """Define a class as a notebook's cell does, each time it is run."""
+
+    class AppsSub(AppsBase):
+        @step
+        def apps_word(self) -> str:
+            return word
+
+    AppsSub.__qualname__ = "AppsSub"
+    return AppsSub
+
+
+def test_a_flow_that_is_recovered_runs_on_the_class_that_was_defined_last(tmp_path: Path) -> None:
+    """As one that is started; the class before it may live on, by a cache or an old instance."""
+    old, new = apps_cell("old"), apps_cell("new")
+    with Persistasaurus(tmp_path / "flows.db", worker=False) as app:
+        app.start(new.apps_inherited.options(flow_id="f"))
+    with Persistasaurus(tmp_path / "flows.db") as app:
+        app.handle("f").send(go, "word")
+        assert app.handle("f").result(10) == "new word"
+    assert old is not new

@@ -12,6 +12,7 @@ import pytest
 from persistasaurus import Persistasaurus, flow, step
 from persistasaurus._clock import SystemClock
 from persistasaurus._engine import recovery
+from persistasaurus._engine.engine import Engine
 from persistasaurus._store.base import History, WorkerRow
 from tests.flows.kit import eventually, ran, sql, start
 from tests.flows.refusing import refused
@@ -44,6 +45,11 @@ def after_the_lease() -> None:
 
 
 @flow
+def only_second() -> None:
+    after_the_lease()
+
+
+@flow
 def leased() -> None:
     outlasts_the_lease()
     after_the_lease()
@@ -67,7 +73,7 @@ def test_no_step_starts_past_the_lease_until_it_is_renewed(
         eventually(lambda: ran)
         with refused(database, "UPDATE", "worker"):
             clock.late_s = 100.0
-            eventually(lambda: "the store cannot be reached" in caplog.text)
+            eventually(lambda: "the store cannot be used" in caplog.text)
             # when the step ends, past the lease
             may_end.set()
             eventually(lambda: sql(database, "SELECT 1 FROM step WHERE step = 1 AND status = 1"))
@@ -77,6 +83,31 @@ def test_no_step_starts_past_the_lease_until_it_is_renewed(
         # until the lease is renewed
         handle.result(20)
     assert ran == ["first", "second"]
+
+
+def test_an_attempt_that_is_held_back_as_the_lease_is_renewed_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it waits for the next renewal, which here is minutes away."""
+    answers = [False]
+    real = Engine.may_start
+    monkeypatch.setattr(Engine, "may_start", lambda self: answers.pop() if answers else real(self))
+    with Persistasaurus(tmp_path / "flows.db", lease=600) as app:
+        app.start(only_second).result(10)
+    assert ran == ["second"]
+
+
+def test_an_app_that_is_away_from_its_store_says_so_once_and_that_it_is_back(
+    database: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = LateClock()
+    with Persistasaurus(database, clock=clock) as app:
+        with refused(database, "UPDATE", "worker"):
+            clock.late_s = 100.0
+            engine = app._engine_here("a test")
+            eventually(lambda: engine.worker._troubles > 3)
+        eventually(lambda: "the store can be used again" in caplog.text)
+    assert caplog.text.count("the store cannot be used") == 1
 
 
 @flow

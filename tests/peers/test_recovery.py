@@ -72,7 +72,7 @@ def test_a_database_that_fails_during_recovery_strands_nothing(
     sql(database, "CREATE TRIGGER away BEFORE UPDATE ON flow BEGIN SELECT RAISE(ABORT, 'away'); END")
 
     with Persistasaurus(database) as app:
-        eventually(lambda: "the store cannot be reached" in caplog.text)
+        eventually(lambda: "the store cannot be used" in caplog.text)
         sql(database, "DROP TRIGGER away")
         for number in range(8):
             name = f"f-{number}"

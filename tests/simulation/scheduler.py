@@ -91,6 +91,9 @@ class SimThread:
     def start(self) -> None:
         _sim().runnable.append(self)
 
+    def is_alive(self) -> bool:
+        return not self.over
+
     def join(self, timeout: float | None = None) -> None:
         sim = _sim()
         until = None if timeout is None else sim.now + timeout

@@ -19,8 +19,9 @@ import pytest
 
 from persistasaurus import Persistasaurus, StoreError, StoreVersionError, UsageError
 from persistasaurus._clock import SystemClock
+from persistasaurus._engine import engine
 from persistasaurus._model import COMPLETE
-from persistasaurus._store import _pg_migrate, _pg_open, _pg_pool
+from persistasaurus._store import _pg_migrate, _pg_open, _pg_pool, _pg_writer
 from persistasaurus._store.base import Batch, Store
 from persistasaurus._store.postgres import PostgresStore
 from persistasaurus._store.urls import make_store, shown
@@ -405,6 +406,68 @@ def test_a_connection_that_an_interrupt_has_lost_does_not_keep_a_store_from_clos
     lost.close()
     with pytest.raises(StoreError, match="is closed"):
         store.check()
+
+
+def test_a_store_whose_connections_are_all_lost_can_be_closed(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_pg_pool, "CLOSE_PATIENCE_S", 0.1)
+    store = opened()
+    lost = [store._pool._slots.take() for _ in range(_pg_pool.CONNECTIONS)]
+
+    store.close()
+
+    assert len(lost) == _pg_pool.CONNECTIONS
+    for connection in lost:
+        if connection is not None:
+            connection.close()
+
+
+@pytest.mark.parametrize("table", ["worker", "flow"])
+def test_an_app_is_left_although_another_session_holds_a_lock(
+    url: str, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease runs out instead, and nothing waits for whoever looks into a table."""
+    monkeypatch.setattr(_pg_writer, "LOCK_PATIENCE_MS", 100)
+    monkeypatch.setattr(engine, "GIVE_UP_S", 0.1)
+    with closing(postgres.connected(url)) as other:
+        with Persistasaurus(url, drain=0.1):
+            other.execute(f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        other.execute("ROLLBACK")
+
+
+def test_marks_of_transactions_that_run_side_by_side_only_rise(url: str, opened: Opened) -> None:
+    """Others look whether the sum has changed: one that falls back may hide a commit."""
+    store = opened()
+    me = worker(store)
+    marks: list[int] = []
+    over = threading.Event()
+
+    def read() -> None:
+        with closing(postgres.connected(url)) as other:
+            while not over.is_set():
+                ((mark,),) = other.execute(
+                    "SELECT mark FROM writer WHERE writer_id = %s", (store._others.writer_id,)
+                ).fetchall()
+                marks.append(mark)
+
+    def claim() -> None:
+        while not over.is_set():
+            start(store, None, new_flow(f"g-{time.monotonic_ns()}", claim=False))
+            store.claim(me, [1], now_ms=FAR, limit=1)
+
+    def release() -> None:
+        while not over.is_set():
+            store.take_over(me + 1_000, now_ms=T0, only_expired=False)
+
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(act) for act in (read, claim, release, release)]
+        time.sleep(1.5)
+        over.set()
+        for each in running:
+            each.result(30)
+    assert marks == sorted(marks)
+    assert marks[-1] > marks[0]
 
 
 def test_a_connection_that_comes_back_after_the_close_is_closed(

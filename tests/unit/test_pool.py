@@ -40,6 +40,35 @@ def test_what_is_too_much_waits_and_is_counted():
     pool.close()
 
 
+def test_what_was_refused_a_thread_runs_once_there_is_one(monkeypatch, caplog):
+    """The system may have no thread to give for a moment; nothing is forgotten, and it is told once."""
+    # given a system that refuses two threads
+    start, refusals = threading.Thread.start, [1, 2]
+
+    def refuses(thread: threading.Thread) -> None:
+        if refusals:
+            refusals.pop()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuses)
+    pool = Pool("test", 1)
+    first, second = threading.Event(), threading.Event()
+    # when two functions come
+    pool.submit(first.set)
+    pool.submit(second.set)
+    # then both wait
+    assert pool.backlog == 2
+    # when the pool is looked after
+    pool.tend()
+    # then both run, in the one thread that the pool may have
+    assert first.wait(10)
+    assert second.wait(10)
+    assert caplog.text.count("no thread for a test") == 1
+    meet(pool, 1)
+    pool.close()
+
+
 def test_a_thread_that_waits_lends_its_place():
     # given a pool of one thread
     pool = Pool("test", 1)

@@ -73,6 +73,9 @@ class AsyncRun(Run):
         try:
             self.instance = self.engine.memory.make_instance(self.target)
             args, kwargs = self.target.definition.arguments.unpack(self.bound)
+            if self.instance is not None:
+                args = (self.instance, *args)
+            called: Coroutine[Any, Any, Any] = self.target.definition.function(*args, **kwargs)
         except Exception as error:  # noqa: BLE001 - the user's constructor
             driving.fail(self.engine, self, error)
             return
@@ -80,11 +83,6 @@ class AsyncRun(Run):
         context.run(scope.set, self)
         if self.engine.facts.traced:
             context.run(self.engine.facts.enter, Happening.FLOW_STARTED, self)
-        function = self.target.definition.function
-        called: Coroutine[Any, Any, Any]
-        called = (
-            function(*args, **kwargs) if self.instance is None else function(self.instance, *args, **kwargs)
-        )
         self.main = self.loop.start(called, context=context, name=self.flow_id)
         self.pump()
 
@@ -175,6 +173,7 @@ class AsyncRun(Run):
 
     def committed(self, report: Progress) -> None:
         """Show the flow what was committed."""
+        self.written(report)
         with self.guard:
             self.in_flight -= 1
         if report.then is not None and (report.child is not None or not self.finished):

@@ -62,10 +62,13 @@ class Committer:
         self._asked = False
         self._closing = False
         self._give_up = False
+        self._broken: StoreError | None = None
         self._busy = False
         self._host_helps = False
         self.written = 0
         """How many writes were ever taken from the queue."""
+        self.has_lost = False
+        """Whether the app was left with something unwritten of what its flows have done."""
         self._thread = threading.Thread(target=self._work, name="persistasaurus-writer", daemon=True)
         self.worker_id: int | None = None
 
@@ -154,6 +157,7 @@ class Committer:
         self._give_up = True
         self.ring()
         self._thread.join(5)
+        self.has_lost |= self._thread.is_alive() or any(isinstance(item, Progress) for item in self._queue)
 
     def _work(self) -> None:
         while True:
@@ -166,17 +170,33 @@ class Committer:
     def _write_queue(self, late: Callable[[], list[Progress]] | None) -> bool:
         """Commit what is queued and these late starts; the caller has the writer's role."""
         self._busy = True
+        items: list[Progress | Order] = []
         try:
             # In this order: what ends from here on is written after its start, in the next batch.
             items = self._taken()
             if late is not None:
                 items.extend(late())
             self.written += len(items)
-            if items:
+            if self._broken is not None:
+                self._refuse(_orders(items), self._broken)  # what was lost is missing before the rest
+            elif items:
                 self._commit(items)
+        except Exception as error:
+            log.critical("unexpected error in the writer", exc_info=True)
+            self._break_down(items, error)
         finally:
             self._busy = False
         return bool(items)
+
+    def _break_down(self, items: Sequence[Progress | Order], error: Exception) -> None:
+        """Stop for good: whoever waits for the writer would else wait for ever."""
+        self.has_lost = True
+        self._broken = StoreError(
+            f"Nothing can be written any more, by an unexpected error: {error!r:.300}. Start the process "
+            "again: every flow goes on from its log. Please report this."
+        )
+        self._refuse(_orders(items), self._broken)
+        self._store_gone(self._broken)
 
     def _wait(self) -> None:
         self._ask_for_starts()
@@ -236,7 +256,10 @@ class Committer:
                 continue
             except StoreError as error:
                 self._refuse(orders, error)
-                if self._is_final() or not progress:
+                if self._is_final():
+                    self.has_lost |= bool(progress)
+                    return
+                if not progress:
                     return
                 if not failing:
                     log.error("cannot write, trying again: %s", error)  # noqa: TRY400 - a state, not a bug
@@ -292,6 +315,10 @@ class Committer:
             else:
                 order.result = next(cancels)
         self._acknowledge(progress, orders, committed)
+
+
+def _orders(items: Sequence[Progress | Order]) -> list[Order]:
+    return [item for item in items if isinstance(item, Order)]
 
 
 def _sorted(items: Sequence[Progress | Order], worker_id: int | None) -> tuple[list[Progress], list[Order]]:

@@ -49,6 +49,9 @@ log = logging.getLogger("persistasaurus")
 TOLD_AT_ONCE = 128
 """Completions in one turn of the host's loop: what they make run is still in the processor's cache."""
 
+GIVE_UP_S = 5.0
+"""How long an app that is left tries to write on a store that fails."""
+
 GIVE_WAY_S = 0.000_01
 """Long enough that the writer gets the interpreter's lock, for which it would else wait 5 ms each time."""
 
@@ -63,6 +66,7 @@ class Engine:
     worker_id: int | None = None
     owns_host = False
     _telling = False
+    _host_thread: int | None = None
 
     def __init__(
         self, store: Store, registry: Registry, settings: Settings, observer: Observer | None
@@ -85,6 +89,7 @@ class Engine:
         self.results = Results(self.on_host)
         self.stopping = False
         self.gone: StoreError | None = None
+        self._held_lock = threading.Lock()
         self._cancelled_tasks: set[asyncio.Task[Any]] = set()
         self.flow_pool = Pool("flow", settings.flow_threads)
         self.step_pool = Pool("step", settings.step_threads)
@@ -101,7 +106,6 @@ class Engine:
         self.retention = Retention(store, store.clock, settings.keep_ms if settings.worker else None)
         self.timers = TimerQueue(self.worker.ring)
         self._held: list[tuple[Run, Operation]] = []
-        self._host_thread: int | None = None
         self._untold: deque[Progress | Order] = deque()
         """What is durable, for the host's thread, which has not come to it yet."""
 
@@ -131,7 +135,7 @@ class Engine:
         for run in list(self.runs.values()):
             run.abandon_soon()
         self.on_host(self._cancel_tasks)
-        self.committer.close(give_up_after=5.0)
+        self.committer.close(give_up_after=GIVE_UP_S)
         self.worker.stop()
         self.facts.tell(Happening.APP_LEFT)
         self.flow_pool.close()
@@ -192,11 +196,15 @@ class Engine:
         """Keep an attempt back until the lease is renewed; its flow is not idle meanwhile."""
         with run.guard:
             run.held += 1
-        self._held.append((run, operation))
+        with self._held_lock:
+            self._held.append((run, operation))
+        if self.may_start():
+            self.release_held()  # the lease was renewed meanwhile, and what was held back by then let go
 
     def release_held(self) -> None:
         """Go on with what was held back while the lease was in doubt."""
-        held, self._held = self._held, []
+        with self._held_lock:
+            held, self._held = self._held, []
         for run, operation in held:
             self._post_start(run, operation)
 
@@ -276,7 +284,8 @@ class Engine:
                 self.runs.pop(run.key, None)
                 self.memory.resting.discard(run.key)
                 run.abandon_soon()
-        self._held = [held for held in self._held if held[0].key in self.runs]
+        with self._held_lock:
+            self._held = [held for held in self._held if held[0].key in self.runs]
 
     def _store_gone(self, error: StoreError) -> None:
         """Stop for good: the database file is not the one that was opened."""

@@ -109,7 +109,7 @@ class Memory:
     def _rest_again(self, run: Run) -> None:
         # Still as idle as it was: the claim that saw the poke may have come before the flow went idle, and
         # whatever is written now has to say that it runs again.
-        if run.idle and not run.finished:
+        if run.idle and run.nothing_runs() and not run.finished:
             driving.rest(self._engine, run, release=False)  # nothing came of it
 
     def _drive(self, flow: FlowRow, run: Run) -> None:

@@ -30,6 +30,7 @@ class Pool:
         """Threads to which nothing is promised."""
         self._waiting = 0
         """Functions to which no thread is promised."""
+        self._refused = False
         self._mine = threading.local()
 
     @property
@@ -40,13 +41,17 @@ class Pool:
     def submit(self, work: Work) -> None:
         """Have a thread call `work`, which handles its own errors."""
         with self._lock:
+            self._queue.put(work)
             if self._idle:
                 self._idle -= 1
-            elif self._threads < self._size:
-                self._grow()
-            else:
+            elif self._threads >= self._size or not self._grow():
                 self._waiting += 1
-            self._queue.put(work)
+
+    def tend(self) -> None:
+        """Start the threads that the system refused to start before; called some forty times a second."""
+        if self._waiting:
+            with self._lock:
+                self._grow_for_waiting()
 
     @contextmanager
     def lent(self) -> Generator[None]:
@@ -59,9 +64,7 @@ class Pool:
             return
         with self._lock:
             self._size += 1
-            if self._waiting:
-                self._waiting -= 1
-                self._grow()
+            self._grow_for_waiting()
         try:
             yield
         finally:
@@ -74,10 +77,23 @@ class Pool:
             for _ in range(self._threads):
                 self._queue.put(None)
 
-    def _grow(self) -> None:
+    def _grow_for_waiting(self) -> None:
+        while self._waiting and self._threads < self._size and self._grow():
+            self._waiting -= 1
+
+    def _grow(self) -> bool:
+        name = f"persistasaurus-{self._name}-{self._threads + 1}"
+        try:
+            threading.Thread(target=self._serve, name=name, daemon=True).start()
+        except RuntimeError as error:
+            # What waits is begun by a thread that is done with its work, or by the next that can be started.
+            if not self._refused:
+                log.warning("no thread for a %s now, trying again: %s", self._name, error)
+            self._refused = True
+            return False
+        self._refused = False
         self._threads += 1
-        name = f"persistasaurus-{self._name}-{self._threads}"
-        threading.Thread(target=self._serve, name=name, daemon=True).start()
+        return True
 
     def _serve(self) -> None:
         self._mine.here = True

@@ -6,6 +6,7 @@ import functools
 import inspect
 import itertools
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import FunctionType
@@ -344,13 +345,24 @@ def _flows_of(cls: type) -> Iterator[FlowDefinition]:
 
 def _subclasses(cls: type) -> Iterator[type]:
     subclasses: list[type] = cls.__subclasses__()
-    for sub in subclasses:
+    # The newest first: of a class that was defined again, as in a notebook, the old one may live on.
+    for sub in reversed(subclasses):
         yield sub
         yield from _subclasses(sub)
 
 
-@functools.lru_cache(maxsize=1_024)  # to find a signature takes longer than a commit
+_made_without_arguments: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
+"""What was found once: to look at a signature takes longer than a commit."""
+
+
 def _needs_no_arguments(cls: type) -> bool:
+    known = _made_without_arguments.get(cls)
+    if known is None:
+        known = _made_without_arguments[cls] = _can_be_called(cls)
+    return known
+
+
+def _can_be_called(cls: type) -> bool:
     if inspect.isabstract(cls) or getattr(cls, "_is_protocol", False):
         return False
     try:

@@ -74,7 +74,7 @@ class Run(Calls):
     held = 0
     """Attempts kept back because this worker may not start any."""
     idle = False
-    """Whether the store says that nothing of the flow runs."""
+    """Whether the store may say that nothing of the flow runs."""
     halted: BaseException | None = None
     finished = False
     pokes = 0
@@ -302,9 +302,14 @@ class Run(Calls):
             self.lost_claims = 0
         if report.completes is not None:
             self.crashes = 0
-        self.idle = False
         self.engine.memory.resting.discard(self.key)
         report.update = self.update(PENDING)
+
+    def written(self, report: Progress) -> None:
+        """Take note of what the store says of the flow now; in the driver, in the order of the commits."""
+        if report.update is not None:
+            # Not before: what begins until then is held back, for a crash during it would not be counted.
+            self.idle = report.update.idle
 
     def update(  # noqa: PLR0913 - the columns that it may set
         self,

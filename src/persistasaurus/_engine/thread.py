@@ -248,18 +248,21 @@ class SyncRun(Run):
 
     def committed(self, report: Progress) -> None:
         """Pass on what was committed to the flow's thread; called by the writer's."""
+        self.written(report)
         then = report.then
-        if then is not None and report.child is not None:
-            then(report.answer)  # the child is driven at once, also while its parent runs a long step
-        elif then is not None:
-            self._notes.append(lambda: then(report.answer))
-        if report.completes is not None:
-            self._inbox.append(report.completes)
-        elif report.cancels:
-            self._inbox.append(None)
-        with self.guard:
-            self.in_flight -= 1
-        self._ring()
+        try:
+            if then is not None and report.child is not None:
+                then(report.answer)  # the child is driven at once, also while its parent runs a long step
+            elif then is not None:
+                self._notes.append(lambda: then(report.answer))
+        finally:
+            if report.completes is not None:
+                self._inbox.append(report.completes)
+            elif report.cancels:
+                self._inbox.append(None)
+            with self.guard:
+                self.in_flight -= 1
+            self._ring()
 
     def abandon(self) -> None:
         """Drop the flow: it is unwound at its next durable operation, which does not happen."""

@@ -33,6 +33,8 @@ NAMES_S = 1.0
 """How often to look for flows that were defined or registered since."""
 LONGEST_PAUSE_S = 0.5
 """Between two attempts to use a store that fails."""
+QUIET_S = 1.0
+"""How long nothing may have failed before that is told to be over."""
 TOLD_AGAIN_S = 30.0
 """How often that is told while it lasts."""
 CLAIM_LIMIT = 200
@@ -61,7 +63,7 @@ class Worker:
         self._seen_changes = -1
         self._troubles = 0
         """How many turns in a row have failed by the store."""
-        self._tell_again_at = 0.0
+        self._tell_again_at = self._trouble_at = 0.0
         self.next_due_ms: int | None = None
         """The earliest due time in the store among flows for this worker, as of its last look."""
         self.turns = 0
@@ -94,10 +96,18 @@ class Worker:
         engine = self._engine
         if engine.worker_id is not None and engine.gone is None:
             try:
-                engine.store.release_worker(engine.worker_id, now_ms=engine.now_ms())
+                self._release(engine.worker_id)
             except (StoreError, LeaseLost) as error:
                 log.warning("the worker could not be released, its lease runs out: %s", error)
         engine.worker_id = engine.committer.worker_id = None
+
+    def _release(self, worker_id: int) -> None:
+        store, now_ms = self._engine.store, self._engine.now_ms()
+        if self._engine.committer.has_lost:
+            # Attempts may have run of which nothing is written: as after a crash.
+            store.take_over(worker_id, now_ms=now_ms, only_expired=False)
+        else:
+            store.release_worker(worker_id, now_ms=now_ms)
 
     def ring(self) -> None:
         """Wake the thread."""
@@ -189,12 +199,14 @@ class Worker:
             self._tell_again_at = self._engine.clock.steady() + TOLD_AGAIN_S
             log.warning("the store cannot be used, trying again: %s", error)
         self._troubles += 1
+        self._trouble_at = self._engine.clock.steady()
         # Whatever the turn was about to look for is still there.
         self._look = True
         time.sleep(min(LONGEST_PAUSE_S, 0.1 * self._troubles))
 
     def _in_touch(self) -> None:
-        if self._troubles:
+        # Not every turn asks for what fails.
+        if self._troubles and self._engine.clock.steady() > self._trouble_at + QUIET_S:
             log.warning("the store can be used again, after %d attempts in vain", self._troubles)
             self._troubles = 0
 
@@ -207,6 +219,8 @@ class Worker:
     def _turn(self) -> None:
         engine = self._engine
         engine.committer.remind()
+        engine.flow_pool.tend()
+        engine.step_pool.tend()
         for run, operation in engine.timers.pop_due(engine.now_ms()):
             self.woken += 1
             wake(engine, run, operation)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from persistasaurus._store._pg_commit import begin, fenced
 from persistasaurus._store._pg_errors import lease_lost
 from persistasaurus._store._pg_rows import Session, numbers
-from persistasaurus._store._pg_writer import Mark
+from persistasaurus._store._pg_writer import Mark, wait_briefly
 from persistasaurus._store.base import Claim, WorkerRow
 
 
@@ -226,6 +226,7 @@ def take_over(session: Session, worker_id: int, mark: Mark, *, now_ms: int, only
     for which the first one has waited.
     """
     with session.transaction():
+        wait_briefly(session)
         begin(session, mark, fence=None)
         dead = session.send(
             """
@@ -254,6 +255,7 @@ def take_over(session: Session, worker_id: int, mark: Mark, *, now_ms: int, only
 def release_worker(session: Session, worker_id: int, mark: Mark, *, now_ms: int) -> None:
     """End a worker in good order and free its flows."""
     with session.transaction():
+        wait_briefly(session)
         begin(session, mark, fence=None)
         session.send("DELETE FROM {schema}.worker WHERE worker_id = $1", (worker_id,))
         session.send(

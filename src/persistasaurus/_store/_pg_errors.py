@@ -43,6 +43,11 @@ _CURES: tuple[tuple[type[psycopg.Error], str, str], ...] = (
         "Restore the schema from a backup, or start the process again to make a new one.",
     ),
     (
+        errors.LockNotAvailable,
+        "Another session holds a lock for long",
+        "Look into pg_locks for it; the library has waited and tries again where it has to.",
+    ),
+    (
         errors.QueryCanceled,
         "The server cancelled the statement",
         "Look for a statement_timeout of the user or the database, or an administrator's cancel.",

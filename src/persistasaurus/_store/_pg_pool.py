@@ -77,7 +77,7 @@ class Pool:
             return
         self.unusable = "is closed. Open it again, or use another app"
         _open_pools.discard(self)
-        self._slots.wait_until_free(CLOSE_PATIENCE_S)
+        self._slots.wait_until_free(CLOSE_PATIENCE_S, count=CONNECTIONS)
         # Whoever waits for one sees that the store is closed.
         for connection in self._slots.reset():
             connection.close()
@@ -113,9 +113,10 @@ class Pool:
         raise AssertionError
 
     def forget(self, act: Callable[[Session], object]) -> None:
-        """Run an `act` that nobody minds to fail."""
-        with suppress(StoreError):
-            self.write(act)
+        """Run an `act` that nobody minds to fail, where a connection is free before long."""
+        if self._slots.wait_until_free(CLOSE_PATIENCE_S, count=1):
+            with suppress(StoreError):
+                self.write(act)
 
     def connect(self) -> psycopg.Connection[Any]:
         """Return a new connection, which is the caller's own.

@@ -70,10 +70,10 @@ class Slots:
             self._free = deque([None] * len(self._free))
             return opened
 
-    def wait_until_free(self, timeout_s: float) -> None:
-        """Wait until nothing is lent."""
+    def wait_until_free(self, timeout_s: float, *, count: int) -> bool:
+        """Wait until so many places are free; false where they are not in time."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._free) >= self._count, timeout_s)
+            return self._changed.wait_for(lambda: len(self._free) >= count, timeout_s)
 
     def reset(self) -> list[Connection]:
         """Have every place free and empty, also one never given back; returns what is to be closed."""

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 PATIENCE_S = 3.0
 """How long a call looks for the outcome of its transaction before it says that it is not known."""
+LOCK_PATIENCE_MS = 5_000
+"""How long one that ends a worker, or a store, waits for another session's lock."""
 TRIES = 3
 """Of a transaction whose connection breaks each time: it may be what breaks it."""
 FORGOTTEN_MS = 3_600_000
@@ -65,8 +67,8 @@ class Writer:
     def run(self, number: int | None, act: Callable[[Session, Mark], T], look: Callable[[Session], T]) -> T:
         """Run `act`, one transaction that leaves the mark, at most once; `look` reads its answer back.
 
-        The same number again after an OutcomeUnknownError goes on with the same transaction. Without one the
-        next is taken, in the order in which the transactions are run: marks only rise.
+        The same number again after an OutcomeUnknownError, which bears it, goes on with the same transaction.
+        Without one the next is taken, in the order in which the transactions are run: marks only rise.
 
         Raises:
             OutcomeUnknownError: the connection was lost meanwhile and the server cannot be asked yet.
@@ -76,25 +78,32 @@ class Writer:
             if number is None:
                 self._number += 1
                 number = self._number
-            happened = self._settle(number)
-            tries = 0
-            while not happened:
-                try:
-                    return self._attempt(number, act)
-                except ConnectionLost as lost:
-                    tries += 1
-                    if not lost.sent:
-                        raise
-                    self._unknown = number
-                    happened = self._happened(number)
-                    if not happened and tries == TRIES:
-                        raise
             try:
-                return self._patiently(lambda: self._pool.read(look))
-            except OutcomeUnknownError:
-                # It has happened: given again, it must not happen once more.
-                self._known[number] = True
+                return self._run(number, act, look)
+            except OutcomeUnknownError as error:
+                error.mark = number
                 raise
+
+    def _run(self, number: int, act: Callable[[Session, Mark], T], look: Callable[[Session], T]) -> T:
+        happened = self._settle(number)
+        tries = 0
+        while not happened:
+            try:
+                return self._attempt(number, act)
+            except ConnectionLost as lost:
+                tries += 1
+                if not lost.sent:
+                    raise
+                self._unknown = number
+                happened = self._happened(number)
+                if not happened and tries == TRIES:
+                    raise
+        try:
+            return self._patiently(lambda: self._pool.read(look))
+        except OutcomeUnknownError:
+            # It has happened: given again, it must not happen once more.
+            self._known[number] = True
+            raise
 
     def _settle(self, number: int) -> bool:
         """Return whether the transaction of a mark was committed when its outcome was not known."""
@@ -174,6 +183,18 @@ def _fence_off(session: Session, writer_id: int, number: int) -> tuple[bool, int
         found = session.send("SELECT FROM {schema}.writer WHERE writer_id = $1", (writer_id,))
     row = renamed.fetchone()
     return found.rowcount > 0, writer_id if row is None else int(row[0])
+
+
+def wait_briefly(session: Session) -> None:
+    """Have the transaction that has begun wait for another's lock for some seconds, not for ever."""
+    session.send("SELECT set_config('lock_timeout', $1, true)", (f"{LOCK_PATIENCE_MS}ms",))
+
+
+def leave(session: Session, writer_ids: list[int]) -> None:
+    """Remove the rows of a store that is closed."""
+    with session.transaction():
+        wait_briefly(session)
+        remove(session, writer_ids)
 
 
 def remove(session: Session, writer_ids: list[int]) -> None:

@@ -140,7 +140,7 @@ class PostgresStore:
         if listener is not None and not self._pool.forked:
             listener.close()
         if not self._pool.unusable:
-            self._pool.forget(lambda db: _pg_writer.remove(db, self._writer_ids()))
+            self._pool.forget(lambda db: _pg_writer.leave(db, self._writer_ids()))
         self._pool.close()
         self._interned.clear()
 
@@ -204,16 +204,14 @@ class PostgresStore:
         due = self._pool.read(lambda db: _pg_claim.look(db, which))
         if not due.anything:
             return Claim((), (), due.next_due_at_ms)
-        number = self._others.new_mark()
-
         try:
             return self._others.run(
-                number,
+                None,
                 lambda db, mark: _pg_claim.claim(db, which, mark, suspect=due.suspect),
                 lambda db: self._look_at_claim(db, now_ms),
             )
-        except OutcomeUnknownError:
-            self._lost_claim = worker_id, number
+        except OutcomeUnknownError as error:
+            self._lost_claim = worker_id, error.mark
             raise
 
     def load(self, flow_key: int) -> History | None:
