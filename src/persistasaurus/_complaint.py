@@ -47,6 +47,8 @@ def named(annotation: Any) -> str:
 
 def _invalid(errors: list[dict[str, Any]], value: Any, root: str) -> str:
     wrong = [error for error in errors if not _is_bool_for_number(error)] or errors
+    # A name that nobody knows comes first: it is what the one that is missing was meant to be.
+    wrong = sorted(wrong, key=lambda error: error["type"] != "extra_forbidden")
     first = place(_trail(wrong[0], value), root)
     # The branches of a union each complain at the same place.
     here = [error for error in wrong if place(_trail(error, value), root) == first]

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from persistasaurus import FlowStatus, Persistasaurus, Signal, current, flow, sleep, step
+from persistasaurus._engine.memory import Memory
+from persistasaurus._engine.results import Outcome
 from persistasaurus._events import Event, Happening
 from tests.flows.kit import eventually, log_of, ran, start, until_status, until_waiting
 
@@ -514,6 +516,37 @@ def test_a_child_that_was_cancelled_by_its_siblings_failure_is_retried_with_the_
         broken.clear()
         handle.retry()
         # then
+        assert handle.result(10) == ["slowslow2", "badbad2"]
+
+
+def test_a_childs_end_that_is_told_late_is_not_taken_for_its_end_after_the_retry(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late: list[tuple[Any, ...]] = []
+    real = Memory.child_ended
+
+    def told_late(self: Memory, run: Any, outcome: Outcome) -> None:
+        if run.flow_id == "f/1" and not late:
+            late.append((self, run, outcome))
+        else:
+            real(self, run, outcome)
+
+    monkeypatch.setattr(Memory, "child_ended", told_late)
+    broken.add("bad")
+    with Persistasaurus(database) as app:
+        # given a child of which its parent has not heard yet that it was cancelled
+        handle = start(app, parallel_parent, "f")
+        with pytest.raises(ExceptionGroup):
+            handle.result(10)
+        until_status(app.handle("f/1"), FlowStatus.CANCELLED)
+        eventually(lambda: late)
+        # when both are retried before it hears
+        broken.clear()
+        handle.retry()
+        engine = app._engine_here("a test")
+        eventually(lambda: any(run.flow_id == "f" for run in list(engine.runs.values())))
+        engine.on_host(real, *late[0])
+        # then it hears of the new end
         assert handle.result(10) == ["slowslow2", "badbad2"]
 
 

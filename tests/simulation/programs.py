@@ -350,6 +350,9 @@ class Maker:
 
     def _nested(self, kind: str, colour: str, depth: int) -> list[Any]:
         rng = self._rng
+        if kind == "gather" and rng.random() < 0.3:
+            # Of an idle flow they are all due in one moment.
+            return [[[["delayed", self._number()]] for _ in range(rng.randint(2, 4))]]
         if kind in ("gather", "first"):
             return [[self.body(colour, depth=depth) for _ in range(rng.randint(1, 3))]]
         if kind == "limited":

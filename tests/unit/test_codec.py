@@ -922,6 +922,7 @@ class TestArguments:
         [
             ('{"count":3}', "name is missing"),
             ('{"name":"a","cuont":3}', "cuont is not a known name"),
+            ('{"nmae":"a"}', r"nmae is not a known name \(and 1 more\)"),
             ('{"name":"a","count":"many"}', "count is a str but should be a valid integer"),
             ("[]", "it is a list but should be an object"),
             ({"name": "a", "count": float("nan")}, "count"),

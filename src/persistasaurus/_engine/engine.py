@@ -196,6 +196,9 @@ class Engine:
         """Keep an attempt back until the lease is renewed; its flow is not idle meanwhile."""
         with run.guard:
             run.held += 1
+            if operation.running:  # before anybody lets it go on
+                operation.running = False
+                run.active -= 1
         with self._held_lock:
             self._held.append((run, operation))
         if self.may_start():

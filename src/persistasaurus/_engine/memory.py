@@ -16,7 +16,7 @@ from persistasaurus._engine.progress import Order
 from persistasaurus._engine.texts import INPUT
 from persistasaurus._engine.thread import SyncRun
 from persistasaurus._events import Happening
-from persistasaurus._model import PENDING, Kind
+from persistasaurus._model import COMPLETE, PENDING, Kind
 from persistasaurus._store.base import ChildOutcome, FlowRow, History, Mailbox, NewFlow, StartedFlow
 from persistasaurus._store.checksum import flow_checksum
 from persistasaurus.errors import DamagedRecordError, FlowParked, StoreError, UnknownFlowError
@@ -184,6 +184,10 @@ class Memory:
         """Tell a parent in this process how its child ended; elsewhere the store's poke does."""
         parent = self._engine.runs.get(run.flow.parent_key or 0)
         if parent is None or run.flow.parent_step is None:
+            return
+        if outcome.status != COMPLETE:
+            # Anything else may have been reopened meanwhile, and the parent too: the store knows.
+            self._engine.mail_sent(parent.key)
             return
         flow, step = run.flow, run.flow.parent_step
         told = ChildOutcome(

@@ -163,7 +163,6 @@ def _still_may(engine: Engine, run: Run, operation: Operation) -> bool:
     if not may_start:
         _take_back(engine, run, operation)
         engine.hold(run, operation)
-        put_nothing(run, operation)
         return False
     if engine.facts.observed:
         engine.facts.tell(Happening.STEP_STARTED, run, operation)

@@ -36,6 +36,11 @@ class Address:
     schema: str
     shown: str
 
+    @property
+    def place(self) -> str:
+        """What is shown, and the schema."""
+        return f"{self.shown} (schema {self.schema})"
+
 
 def address_of(url: str, schema: str | None) -> Address:
     """Read a URL, and the schema beside it or in its `?schema=`.

@@ -27,7 +27,7 @@ class PostgresWhole:
     @property
     def shown(self) -> str:
         """The address without its password, and the schema."""
-        return f"{self._pool.address.shown} (schema {self._pool.address.schema})"
+        return self._pool.address.place
 
     def state(self) -> State:
         """Look at the schema, by a connection of its own; nothing is made or changed."""

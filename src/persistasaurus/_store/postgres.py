@@ -304,7 +304,7 @@ class PostgresStore:
         self._synchronous = _pg_open.synchronous_commit(server, self._durability, self._address.shown)
         if not _pg_migrate.is_current(db, self._address.shown):
             _pg_migrate.migrate(db, self._address.shown)
-        check_in_service(db, self._address.shown)
+        check_in_service(db, self._address.place)
 
     def _timed(self, act: Callable[[Session], tuple[int, int]]) -> int:
         """Run an `act` that answers with the server's time as well, and set the clock by it."""
