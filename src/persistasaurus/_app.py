@@ -17,7 +17,7 @@ from persistasaurus._cipher import Cipher
 from persistasaurus._clock import Clock, Duration, SystemClock
 from persistasaurus._codec import check_size
 from persistasaurus._engine.engine import Engine
-from persistasaurus._engine.host import Host
+from persistasaurus._engine.host import Host, in_a_thread
 from persistasaurus._engine.listing import checked_prefix, instant_ms, reason_of, record_of, status_codes
 from persistasaurus._engine.progress import Order
 from persistasaurus._engine.quiet import Quiet
@@ -126,13 +126,13 @@ class Persistasaurus:
 
     async def __aenter__(self) -> Self:
         host = Host.of_caller()
-        await asyncio.to_thread(self._enter, host)
+        await in_a_thread(lambda: self._enter(host), undo=self._leave)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        await asyncio.to_thread(self._leave)
+        await in_a_thread(self._leave)
 
     def _enter(self, host: Host) -> None:
         if self._engine is not None:
@@ -155,15 +155,19 @@ class Persistasaurus:
 
     def _leave(self) -> None:
         engine, host = self._engine, self._host
-        if engine is None or host is None or os.getpid() != self._pid:
+        if engine is None or host is None or os.getpid() != self._pid or engine.is_left():
             return
-        self._state = "left already: enter it again to use it"
-        self._engine = None
         try:
-            engine.stop(self._settings.drain_s)
+            # Until then a step that still runs may use the app.
+            engine.drain(self._settings.drain_s)
         finally:
-            host.close()
-            engine.store.close()
+            self._state = "left already: enter it again to use it"
+            self._engine = None
+            try:
+                engine.stop()
+            finally:
+                host.close()
+                engine.store.close()
 
     def _engine_here(self, call: str, *, cure: str | None = None) -> Engine:
         """Return the running engine, where this is a place that may use it."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from persistasaurus._engine.history import (
     AFTER_REOPENED,
     CANCEL,
+    PASSED_BY,
     Event,
     Replay,
     differs,
@@ -197,16 +198,22 @@ def test_a_reopened_log_is_whole_and_has_forgotten_nothing(log: Log, data: st.Da
     changed = {row.step: row for row in reopen(replay, failed, 9_000).steps}
 
     after = Log(sorted((replay.rows | changed).values(), key=lambda row: row.step))
-    reopened = {n for n in failed if n in replay.rows and replay.rows[n].status == FAILED}
+    reopened = {n for n in failed if n in replay.rows and _has_failed(replay.rows[n])}
     if not reopened and log.cancel_event is None:
         assert not changed
         return
     again = verify(after.history(), NAME)
     for before in log.steps:
-        _assert_kept(before, again.rows[before.step], is_reopened=before.step in reopened)
+        is_dropped = before.event is None and before.status == CANCELLED and before.asked != PASSED_BY
+        _assert_kept(before, again.rows[before.step], is_reopened=before.step in reopened or is_dropped)
     kept = [event.step for event in again.events]
     assert kept == [event.step for event in replay.events if event.step in set(kept)]
     assert not reopen(again, failed, 9_999).steps
+
+
+def _has_failed(row: StepRow) -> bool:
+    """Of a child the flow fails also where that was cancelled."""
+    return row.status == FAILED or (row.status == CANCELLED and row.kind == Kind.CHILD)
 
 
 def _assert_kept(before: StepRow, after: StepRow, *, is_reopened: bool) -> None:

@@ -364,10 +364,10 @@ class AsyncRun(Run):
         if row is not None and row[11] is not None:
             return  # its completion is still to come
         self.open.pop(operation.number, None)
+        if operation.kind == Kind.CHILD:  # on replay too: a crash may have come between the two, or a retry
+            cancel_child(self.engine, self, operation)
         if row is not None and row[4] == CANCELLED:
             return
-        if operation.kind == Kind.CHILD:
-            cancel_child(self.engine, self, operation)
         if operation.task is not None:
             self.engine.host.call_soon(self.engine.cancel_task, operation.task)
         if operation.started_at_ms:

@@ -117,4 +117,5 @@ def on_child(run: Run, child: ChildOutcome) -> None:
 def cancel_child(engine: Engine, run: Run, operation: Operation) -> None:
     """Cancel a child that its flow does not wait for any more."""
     # It may be driven here, and hears of it at the worker's next look.
-    engine.committer.put(Order(child_id(run.flow_id, operation.number), then=lambda _: engine.kick()))
+    order = Order(child_id(run.flow_id, operation.number), then=lambda _: engine.kick(), lasts=True)
+    engine.committer.put(order)

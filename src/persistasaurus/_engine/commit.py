@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from persistasaurus._engine.progress import Order, Progress, batch_of
 from persistasaurus._store.base import Batch, Committed, NewFlow, NewSignal, Store
-from persistasaurus.errors import LeaseLost, OutcomeUnknownError, StoreError
+from persistasaurus.errors import AppNotRunningError, LeaseLost, OutcomeUnknownError, StoreError
 
 if TYPE_CHECKING:
     from persistasaurus._engine.run import Run
@@ -62,6 +62,7 @@ class Committer:
         self._asked = False
         self._closing = False
         self._give_up = False
+        self._over = False
         self._broken: StoreError | None = None
         self._busy = False
         self._host_helps = False
@@ -79,6 +80,8 @@ class Committer:
     def put(self, item: Progress | Order) -> None:
         """Queue a write and wake the thread; from any thread."""
         self._queue.append(item)
+        if self._over:
+            self._refuse_rest()
         # In this order: a thread that is busy looks into the queue after it says that it is not.
         if not self._busy:
             self.ring()
@@ -158,6 +161,19 @@ class Committer:
         self.ring()
         self._thread.join(5)
         self.has_lost |= self._thread.is_alive() or any(isinstance(item, Progress) for item in self._queue)
+        self._over = True
+        self._refuse_rest()
+
+    def _refuse_rest(self) -> None:
+        """Tell the clients that came when the app was left already; nothing of theirs has happened."""
+        left = AppNotRunningError(
+            "The app was left before this could be written: nothing of it has happened."
+        )
+        with suppress(IndexError):
+            while True:
+                item = self._queue.popleft()
+                if isinstance(item, Order):
+                    self._refuse([item], left)
 
     def _work(self) -> None:
         while True:
@@ -255,18 +271,19 @@ class Committer:
                 items = orders
                 continue
             except StoreError as error:
-                self._refuse(orders, error)
+                lasting = [order for order in orders if order.lasts]
+                self._refuse([order for order in orders if not order.lasts], error)
                 if self._is_final():
                     self.has_lost |= bool(progress)
                     return
-                if not progress:
+                if not progress and not lasting:
                     return
                 if not failing:
                     log.error("cannot write, trying again: %s", error)  # noqa: TRY400 - a state, not a bug
                 failing = True
                 time.sleep(pause)
                 pause = min(pause * 2, 1.0)
-                items = [*progress, *self._taken()]
+                items = [*progress, *lasting, *self._taken()]
                 continue
             self._answer(progress, orders, committed)
             return
@@ -284,7 +301,7 @@ class Committer:
                     raise
                 time.sleep(UNKNOWN_PAUSE_S)
 
-    def _refuse(self, orders: Sequence[Order], error: StoreError) -> None:
+    def _refuse(self, orders: Sequence[Order], error: Exception) -> None:
         """Tell the clients of a failed commit."""
         for order in orders:
             if order.is_host:

@@ -66,6 +66,7 @@ class Engine:
     worker_id: int | None = None
     owns_host = False
     _telling = False
+    _left = False
     _host_thread: int | None = None
 
     def __init__(
@@ -123,15 +124,22 @@ class Engine:
         self.worker.start()
         self.retention.start()
 
-    def stop(self, drain_s: float) -> None:
-        """Start no more steps, give running ones up to `drain_s` seconds, and let go of every flow."""
+    def is_left(self) -> bool:
+        """Whether somebody is leaving the app already; whoever asks first is who does."""
+        with self._held_lock:
+            left, self._left = self._left, True
+        return left
+
+    def drain(self, drain_s: float) -> None:
+        """Start no more steps, and give running ones up to `drain_s` seconds."""
         self.stopping = True
         self.retention.stop()
         until = time.monotonic() + drain_s
-        while time.monotonic() < until and any(
-            run.active or run.in_flight for run in list(self.runs.values())
-        ):
+        while time.monotonic() < until and any(run.is_busy() for run in list(self.runs.values())):
             time.sleep(0.002)
+
+    def stop(self) -> None:
+        """Let go of every flow, and end every thread."""
         for run in list(self.runs.values()):
             run.abandon_soon()
         self.on_host(self._cancel_tasks)
@@ -300,7 +308,8 @@ class Engine:
 
     def is_crowded(self) -> bool:
         """Whether flows that only wait should leave the memory."""
-        return len(self.runs) > self.settings.residents
+        # Those that only wait leave room for those that could run.
+        return len(self.runs) > min(self.settings.residents, self.settings.capacity // 2)
 
     def kick(self) -> None:
         """Have the worker look for flows to claim."""

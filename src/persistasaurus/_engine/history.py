@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from persistasaurus._model import FAILED, PENDING, Kind
+from persistasaurus._model import CANCELLED, FAILED, PENDING, Kind
 from persistasaurus._store.base import FlowRow, History, StepRow
 from persistasaurus._store.checksum import flow_checksum, outcome_checksum, step_checksum
 from persistasaurus.errors import DamagedRecordError, NonDeterminismError
@@ -171,7 +171,7 @@ def reopen(replay: Replay, failed: Iterable[int], now_ms: int) -> Reopened:
     is used where the flow still asks for it and passed by where the flow now takes another way. A cancel
     counts as the failure of a flow that ended by it.
     """
-    opened = {n for n in failed if n in replay.rows and replay.rows[n].status == FAILED}
+    opened = {n for n in failed if n in replay.rows and _has_failed(replay.rows[n])}
     firsts = [replay.rows[n].event or 0 for n in opened]
     firsts += [number for number, event in enumerate(replay.events, 1) if event.step == CANCEL]
     if not firsts:
@@ -194,7 +194,8 @@ def reopen(replay: Replay, failed: Iterable[int], now_ms: int) -> Reopened:
         chain = row.checksum
         rewritten[row.step] = row
     for row in replay.rows.values():
-        if row.step in opened:
+        if row.step in opened or (row.event is None and row.status == CANCELLED and row.asked != PASSED_BY):
+            # What the flow had dropped it waits for again, or it drops it again.
             asked = AFTER_REOPENED if row.asked >= first else row.asked
             rewritten[row.step] = _pending_again(row._replace(asked=asked), now_ms)
         elif row.event is None and row.asked >= first:
@@ -204,14 +205,20 @@ def reopen(replay: Replay, failed: Iterable[int], now_ms: int) -> Reopened:
     return Reopened(list(rewritten.values()), children)
 
 
+def _has_failed(row: StepRow) -> bool:
+    return row.status == FAILED or (row.kind == Kind.CHILD and row.status == CANCELLED)
+
+
 def _chain_before(replay: Replay, event: int) -> int:
     before = [replay.rows[e.step].checksum for e in replay.events[: event - 1] if e.step != CANCEL]
     return before[-1] if before else 0
 
 
 def _pending_again(row: StepRow, now_ms: int) -> StepRow:
-    """The row as if the step had not ended; a wait that timed out gets its whole time again."""
-    due = now_ms + (row.delay_ms or 0) if row.kind in (Kind.SIGNAL, Kind.WAIT_FOR) and row.due_at_ms else None
+    """The row as if the step had not ended; a delay or a limit that it had gets its whole time again."""
+    # What began to run, or was resumed, has its delay behind it: what is due of a resumed one is the step.
+    is_over = row.due_at_ms is None if row.kind == Kind.WAIT_FOR and row.parameters else row.attempts > 0
+    due = None if row.delay_ms is None or is_over else now_ms + row.delay_ms
     again = row._replace(
         status=PENDING,
         ended_after_ms=None,

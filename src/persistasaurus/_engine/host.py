@@ -3,10 +3,51 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from persistasaurus.errors import WrongContextError
+
+
+async def in_a_thread(call: Callable[[], None], *, undo: Callable[[], None] = lambda: None) -> None:
+    """Call a function that may take long in a thread of its own: those of the executor may all be waiting.
+
+    It cannot be interrupted: where the caller is cancelled meanwhile, `undo` is called behind it first.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def work() -> None:
+        error: BaseException | None = None
+        try:
+            context.run(call)
+        except BaseException as raised:  # noqa: BLE001 - it is the caller's
+            error = raised
+        with suppress(RuntimeError):  # the loop was closed
+            loop.call_soon_threadsafe(_finish, done, error)
+
+    threading.Thread(target=work, name="persistasaurus-door", daemon=True).start()
+    try:
+        await asyncio.shield(done)
+    except asyncio.CancelledError:
+        if done.cancelled():
+            raise
+        while not done.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([done])
+        if done.exception() is None:
+            await in_a_thread(undo)
+        raise
+
+
+def _finish(done: asyncio.Future[None], error: BaseException | None) -> None:
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
 
 
 class Host:

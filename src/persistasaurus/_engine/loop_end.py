@@ -6,7 +6,6 @@ import gc
 import inspect
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sized
-from contextlib import suppress
 from contextvars import Context
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, cast
@@ -31,16 +30,18 @@ def close_coroutine(coroutine: Any, context: Context) -> None:
             context.run(coroutine.close)
         except RuntimeError:
             continue
-        except Exception:  # noqa: BLE001 - what a dropped flow's clean-up raises concerns nobody
-            return
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - what a dropped flow's clean-up raises concerns nobody
+            return  # a step that it asks for raises Halt, which has to end here: others are to be closed yet
         return
 
 
 def close_generator(generator: AsyncGenerator[Any, Any], context: Context) -> None:
     """Close what an unfinished async generator waits for; the generator itself ends without running."""
     awaited: Any = getattr(generator, "ag_await", None)
-    with suppress(Exception):
-        context.run(awaited.close)
+    if awaited is not None:
+        close_coroutine(awaited, context)
 
 
 def is_exhausted(generator: AsyncGenerator[Any, Any]) -> bool:

@@ -93,14 +93,21 @@ class Memory:
         if run is None:
             return  # it was started just now: whoever drives it first looks here
         self._poked_early.discard(key)
-        mail = self._engine.store.mailbox(key)
+        try:
+            mail = self._engine.store.mailbox(key)
+        except DamagedRecordError as error:
+            run.post(partial(_halt, run, error))
+            return
         if mail is not None and not run.finished:
             run.post(lambda: self._take_in(run, mail))
 
     def read_mail(self, run: Run) -> None:
         """Have a flow take in what was sent to it, in its driver's own thread."""
-        if not run.finished and self._engine.read_mail(run):
-            self._rest_again(run)
+        try:
+            if not run.finished and self._engine.read_mail(run):
+                self._rest_again(run)
+        except DamagedRecordError as error:
+            _halt(run, error)
 
     def _take_in(self, run: Run, mail: Mailbox) -> None:
         run.read_mail(mail)
@@ -157,6 +164,15 @@ class Memory:
             self._engine.facts.tell(Happening.FLOW_RECOVERED, run, count=late_ms)
         run.start()
 
+    def park_unread(self, key: int, target: Target, error: DamagedRecordError) -> None:
+        """Park a claimed flow whose record cannot even be read; no more of it is known than its key."""
+        now_ms, owner = self._engine.now_ms(), self._engine.worker_id
+        new = NewFlow("", 0, now_ms, 0, "{}", None, None, 0, claim=True)
+        answer = StartedFlow(key, created=True, name_id=0, input="{}", status=PENDING, owner=owner)
+        run = self._new_run(_fresh_row(new, answer, target), target, NOTHING_RECORDED, {})
+        if self._keep(run):
+            driving.park(self._engine, run, error)
+
     def _read(self, history: History, target: Target | None) -> tuple[Target, Replay, dict[str, Any]]:
         """Return what to drive a flow with; whatever speaks against it is raised."""
         flow = history.flow
@@ -194,6 +210,12 @@ class Memory:
             step, flow.flow_key, flow.flow_id, outcome.status, outcome.result, outcome.error, None, None
         )
         parent.post(lambda: on_child(parent, told))
+
+
+def _halt(run: Run, error: DamagedRecordError) -> None:
+    """Have a flow be parked of which something cannot be read; in its driver."""
+    run.halted = run.halted or error
+    run.nudge()
 
 
 def _crash_loop(flow: FlowRow) -> FlowParked:

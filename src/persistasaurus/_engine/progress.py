@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from persistasaurus._engine.operation import RowParts
@@ -74,10 +75,11 @@ class Progress:
 class Order:
     """A client's write: a start, a signal or a cancel; `answer` gets the store's, after `then` was told.
 
-    A coroutine on the app's own loop hands in a future of that loop, which is answered there.
+    A coroutine on the app's own loop hands in a future of that loop, which is answered there. Where nobody
+    waits for it (`lasts`), it is written again after a commit that failed, as a flow's progress is.
     """
 
-    __slots__ = ("answer", "result", "then", "write")
+    __slots__ = ("answer", "lasts", "result", "then", "write")
 
     def __init__(
         self,
@@ -85,9 +87,11 @@ class Order:
         *,
         answer: asyncio.Future[Any] | None = None,
         then: Callable[[Any], None] | None = None,
+        lasts: bool = False,
     ) -> None:
         self.write = write
         self.then = then
+        self.lasts = lasts
         self.answer: Future[Any] | asyncio.Future[Any] = Future() if answer is None else answer
         self.result: Any = None
 
@@ -103,13 +107,15 @@ class Order:
                 self.then(self.result)
             except Exception:  # the writer must outlive it
                 log.exception("unexpected error after a commit")
-        if not self.answer.done():
-            self.answer.set_result(self.result)
+        with suppress(InvalidStateError):  # cancelled just now, by another thread
+            if not self.answer.done():
+                self.answer.set_result(self.result)
 
     def refuse(self, error: BaseException) -> None:
         """Tell whoever waits that nothing of it was written."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
+        with suppress(InvalidStateError):
+            if not self.answer.done():
+                self.answer.set_exception(error)
 
 
 def batch_of(

@@ -359,9 +359,14 @@ class Run(Calls):
     def at_rest(self) -> bool:
         """Whether the flow waits and nothing is on its way to it; from any thread."""
 
+    def is_busy(self) -> bool:
+        """Whether an attempt runs, or a write is on its way."""
+        with self.guard:  # under which the one becomes the other
+            return bool(self.active or self.in_flight)
+
     def nothing_runs(self) -> bool:
         """Whether only time, a signal or another flow can bring the flow on."""
-        with self.guard:  # under which an attempt that ends becomes a write on its way
+        with self.guard:  # as above
             return not (self.active or self.in_flight or self.held)
 
     def read_mail(self, mail: Mailbox) -> None:

@@ -238,7 +238,7 @@ class SyncRun(Run):
         self._cancel_due, self._cancel_shown = False, True
         self._cancel_error = FlowCancelled(f"Flow {self.flow_id!r} was cancelled.")
         for operation in list(self.open.values()):
-            if operation.kind == Kind.CHILD and self.live:
+            if operation.kind == Kind.CHILD:  # on replay too: a crash may have come between the two
                 cancel_child(self.engine, self, operation)
         raise self._cancel_error
 

@@ -18,7 +18,7 @@ from persistasaurus._engine.recovery import host_name, process_started, take_ove
 from persistasaurus._engine.registry import Target, display_name
 from persistasaurus._events import Happening
 from persistasaurus._store.base import History, WorkerRow
-from persistasaurus.errors import LeaseLost, StoreError
+from persistasaurus.errors import DamagedRecordError, LeaseLost, StoreError
 
 if TYPE_CHECKING:
     from persistasaurus._engine.engine import Engine
@@ -96,18 +96,12 @@ class Worker:
         engine = self._engine
         if engine.worker_id is not None and engine.gone is None:
             try:
-                self._release(engine.worker_id)
+                # Where something is unwritten, attempts may have run of which nobody knows: as after a crash.
+                crashed = engine.committer.has_lost
+                engine.store.release_worker(engine.worker_id, now_ms=engine.now_ms(), crashed=crashed)
             except (StoreError, LeaseLost) as error:
                 log.warning("the worker could not be released, its lease runs out: %s", error)
         engine.worker_id = engine.committer.worker_id = None
-
-    def _release(self, worker_id: int) -> None:
-        store, now_ms = self._engine.store, self._engine.now_ms()
-        if self._engine.committer.has_lost:
-            # Attempts may have run of which nothing is written: as after a crash.
-            store.take_over(worker_id, now_ms=now_ms, only_expired=False)
-        else:
-            store.release_worker(worker_id, now_ms=now_ms)
 
     def ring(self) -> None:
         """Wake the thread."""
@@ -330,7 +324,11 @@ class Worker:
                 together = {key, *(other for _, other in islice(self._claimed, LOADED_AT_ONCE - 1))}
                 histories = engine.store.load_short(list(together))
                 loaded = {history.flow.flow_key: history for history in histories}
-            history = loaded.pop(key, None) or engine.store.load(key)
+            try:
+                history = loaded.pop(key, None) or engine.store.load(key)
+            except DamagedRecordError as error:
+                engine.memory.park_unread(key, next(iter(self._targets.values())), error)
+                continue
             if history is not None:
                 engine.memory.adopt(history, self._targets)
 

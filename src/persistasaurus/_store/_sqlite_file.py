@@ -41,6 +41,8 @@ WAL_LIMIT_BYTES = 32 * 1024 * 1024
 WAL_CHECK_COMMITS = 8
 SETTLED_AFTER_MS = 100
 READERS = 4
+LEAVE_PATIENCE_S = 5.0
+"""How long a store that is being left waits for another process's lock."""
 
 # A test's clock stands still; waiting for another process's lock takes real time.
 _REAL = SystemClock()
@@ -222,6 +224,10 @@ class SqliteFile:
         # Before the lock too: in a forked child, a thread of the parent may hold it for ever.
         if self._unusable:
             raise StoreError(f"The database '{self.path}' {self._unusable}.")
+
+    def hurry(self) -> None:
+        """Wait for other processes' locks for some seconds at most, also where somebody waits already."""
+        self._busy_timeout_s = min(self._busy_timeout_s, LEAVE_PATIENCE_S)
 
     def _patiently(self, act: Callable[[], T]) -> T:
         """Repeat what found another process's lock, for as long as the busy timeout says."""

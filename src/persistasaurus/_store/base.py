@@ -335,7 +335,7 @@ class Store(Pruning, Protocol):
         """
         ...
 
-    def release_worker(self, worker_id: int, *, now_ms: int) -> None:
+    def release_worker(self, worker_id: int, *, now_ms: int, crashed: bool = False) -> None:
         """End a worker in good order: its flows are free, no crash is counted."""
         ...
 

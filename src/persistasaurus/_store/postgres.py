@@ -178,8 +178,11 @@ class PostgresStore:
         self._tell()
         return freed
 
-    def release_worker(self, worker_id: int, *, now_ms: int) -> None:
-        """End a worker in good order in one transaction."""
+    def release_worker(self, worker_id: int, *, now_ms: int, crashed: bool = False) -> None:
+        """End a worker in one transaction, in good order or as after a crash."""
+        if crashed:
+            self.take_over(worker_id, now_ms=now_ms, only_expired=False)
+            return
         self._others.run(
             None,
             lambda db, mark: _pg_claim.release_worker(db, worker_id, mark, now_ms=now_ms),

@@ -117,8 +117,12 @@ class SqliteStore:
             lambda db: _sqlite_claim.take_over(db, worker_id, now_ms=now_ms, expired_at_ms=expired_at_ms)
         )
 
-    def release_worker(self, worker_id: int, *, now_ms: int) -> None:
-        """End a worker in good order in one transaction."""
+    def release_worker(self, worker_id: int, *, now_ms: int, crashed: bool = False) -> None:
+        """End a worker in one transaction, in good order or as after a crash."""
+        self._file.hurry()
+        if crashed:
+            self.take_over(worker_id, now_ms=now_ms, only_expired=False)
+            return
         self._file.write(lambda db: _sqlite_claim.release_worker(db, worker_id, now_ms=now_ms))
 
     def claim(self, worker_id: int, name_ids: Sequence[int], *, now_ms: int, limit: int) -> Claim:
