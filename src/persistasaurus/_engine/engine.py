@@ -281,11 +281,10 @@ class Engine:
 
     def _lease_lost(self, worker_id: int) -> None:
         """Drop every flow: another worker drives them now."""
-        if self.worker_id != worker_id:
+        if not self.worker.lost(worker_id):
             return
         log.error("lease lost, every flow of this worker is dropped")
         self.facts.tell(Happening.LEASE_LOST)
-        self.worker.lost()
         self._drop_all(worker_id)
 
     def _drop_all(self, worker_id: int | None = None) -> None:

@@ -50,6 +50,7 @@ class Worker:
         self._bell = threading.Lock()
         self._bell.acquire()
         self._thread = threading.Thread(target=self._work, name="persistasaurus-worker", daemon=True)
+        self._identity = threading.Lock()
         self._stop = False
         self._look = True
         self._lease_ms = int(engine.settings.lease_s * 1000)
@@ -140,12 +141,16 @@ class Worker:
         """Whether the lease certainly lasts."""
         return self._engine.clock.steady() < self.lease_until
 
-    def lost(self) -> None:
-        """Give up this incarnation; the thread registers a new one."""
-        self.lease_until = 0.0
-        self.next_due_ms = None  # without a lease it claims nothing, and would look again without a pause
-        self._engine.worker_id = self._engine.committer.worker_id = None
+    def lost(self, worker_id: int) -> bool:
+        """Give up this incarnation, if it is still that one; the thread registers a new one."""
+        with self._identity:
+            if self._engine.worker_id != worker_id:
+                return False
+            self.lease_until = 0.0
+            self.next_due_ms = None  # without a lease it claims nothing, and would look without a pause
+            self._engine.worker_id = self._engine.committer.worker_id = None
         self.look()
+        return True
 
     def _register(self) -> None:
         engine = self._engine
@@ -162,9 +167,10 @@ class Worker:
             ),
             lease_ms=self._lease_ms,
         )
-        self.lease_until = before + engine.settings.lease_s
-        self._renew_at = before + engine.settings.lease_s / 3
-        engine.worker_id = engine.committer.worker_id = worker_id
+        with self._identity:  # another thread may be about to give up the one before
+            self.lease_until = before + engine.settings.lease_s
+            self._renew_at = before + engine.settings.lease_s / 3
+            engine.worker_id = engine.committer.worker_id = worker_id
 
     def _work(self) -> None:
         while not self._stop:
