@@ -15,6 +15,7 @@ import pytest
 
 from persistasaurus import AppNotRunningError, FlowStatus, Persistasaurus, Signal, current, flow, step
 from persistasaurus._engine import engine
+from persistasaurus._engine.async_run import AsyncRun
 from persistasaurus._engine.progress import Order, Progress
 from persistasaurus._store import _sqlite_file
 from tests.flows.kit import eventually, log_of, ran, sql, start, until_waiting
@@ -100,6 +101,16 @@ def leaving_starts_another() -> str:
     return apps[0].start(leaving_waits.options(flow_id="other")).flow_id
 
 
+@step
+async def leaving_async_step() -> int:
+    return 1
+
+
+@flow
+async def leaving_lone() -> int:
+    return await leaving_async_step()
+
+
 @flow
 async def leaving_waits() -> int:
     return await never
@@ -130,6 +141,25 @@ def test_what_is_asked_of_an_app_that_is_just_left_is_refused(tmp_path: Path) ->
     committer.put(order)
     with pytest.raises(AppNotRunningError, match="nothing of it has happened"):
         order.answer.result(10)  # type: ignore[call-arg]
+
+
+def test_an_error_that_nobody_expects_in_one_flows_turn_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the app's own loop writes: the turn is taken in the middle of a commit then."""
+    real = AsyncRun.committed
+
+    def fails_for_one(self: AsyncRun, report: Progress) -> None:
+        if self.flow_id == "broken":
+            raise MemoryError
+        real(self, report)
+
+    monkeypatch.setattr(AsyncRun, "committed", fails_for_one)
+    database = tmp_path / "flows.db"
+    with Persistasaurus(database, drain=0.1) as app:
+        app.start(leaving_lone.options(flow_id="broken"))
+        eventually(lambda: sql(database, "SELECT count(*) FROM step WHERE event > 0") == [(1,)])
+        assert [app.run(leaving_lone) for _ in range(5)] == [1] * 5
 
 
 def test_an_answer_that_its_caller_cancels_at_the_same_moment_stops_nothing() -> None:

@@ -262,12 +262,15 @@ class Engine:
         try:
             for _ in range(min(len(untold), TOLD_AT_ONCE)):
                 each = untold.popleft()
-                if isinstance(each, Order):
-                    each.tell()
-                elif each.update is None:
-                    each.run.committed(each)
-                else:
-                    _tell(each)
+                try:
+                    if isinstance(each, Order):
+                        each.tell()
+                    elif each.update is None:
+                        each.run.committed(each)
+                    else:
+                        _tell(each)
+                except Exception:  # one flow's trouble is not that of whoever writes, here on the same thread
+                    log.exception("unexpected error after a commit")
         finally:
             self._telling = bool(untold)
             if untold:
