@@ -160,6 +160,10 @@ class Persistasaurus:
         try:
             # Until then a step that still runs may use the app.
             engine.drain(self._settings.drain_s)
+        except BaseException:
+            # Interrupted: attempts may begin yet of which nothing is written.
+            engine.committer.has_lost = True
+            raise
         finally:
             self._state = "left already: enter it again to use it"
             self._engine = None
