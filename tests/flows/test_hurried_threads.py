@@ -133,6 +133,64 @@ def test_a_resume_is_taken_once_though_the_process_dies_as_it_comes(tmp_path: Pa
     assert again.stdout.strip() == "[5, None]"
 
 
+CUT_OFF = """
+import asyncio, os, signal, sys, threading, time
+from persistasaurus import Persistasaurus, current, flow, step
+path, kind, part = sys.argv[1:]
+begun = threading.Event()
+def told() -> int:
+    print(current().attempt, flush=True)
+    begun.set()
+    if part == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return current().attempt
+@step
+def cut() -> int:
+    told()
+    if part == "leaves":
+        time.sleep(20)
+    return 1
+@step
+async def cut_async() -> int:
+    told()
+    if part == "leaves":
+        await asyncio.sleep(20)
+    return 1
+@flow
+def inline() -> int: return cut()
+@flow
+def submitted() -> int: return cut.submit().result()
+@flow
+async def awaited() -> int: return await cut_async()
+with Persistasaurus(path, drain=0) as app:
+    chosen = {"inline": inline, "submitted": submitted, "awaited": awaited}[kind]
+    handle = app.start(chosen.options(flow_id="f"))
+    assert begun.wait(10)
+    if part != "leaves":
+        handle.result(10)
+"""
+
+
+@pytest.mark.parametrize("kind", ["inline", "submitted", "awaited"])
+def test_an_attempt_behind_one_that_was_cut_off_in_good_order_is_counted_though_its_process_dies(
+    tmp_path: Path, kind: str
+) -> None:
+    """The one before is in the log, so nobody can tell from that whether another had begun."""
+    script = tmp_path / "cut_off.py"
+    script.write_text(CUT_OFF)
+    attempts: list[str] = []
+    for part in ("leaves", "dies", "dies", "ends"):
+        done = subprocess.run(
+            [sys.executable, str(script), str(tmp_path / "flows.db"), kind, part],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        attempts += done.stdout.split()
+    assert attempts == ["1", "2", "3", "4"]
+
+
 @step
 async def hurried_a() -> str:
     await asyncio.sleep(0.005)

@@ -1,9 +1,10 @@
 """Which attempt of a step is next: none is ever counted twice, whatever was lost in a crash.
 
-The start of an attempt is not made durable before it runs, so a claim that was lost may have run one
-attempt more of each step than the log says. Flow rows count such claims as `lost_claims`. While there
-are any, the flow's first steps are counted one higher, and their starts are made durable before they
-run: of them the log then says all. The claims are forgotten once each of those steps has such a row.
+The start of an attempt is not made durable before it runs, but where the log could not tell of it, so a
+claim that was lost may have run one attempt more of each step than the log says. Flow rows count such
+claims as `lost_claims`. While there are any, the flow's first steps are counted one higher, and their
+starts are made durable before they run: of them the log then says all. The claims are forgotten once each
+of those steps has such a row.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from persistasaurus._engine.operation import Operation
     from persistasaurus._engine.run import Run
+    from persistasaurus._store.base import StepRow
 
 
 def in_doubt(run: Run, operation: Operation) -> bool:
@@ -26,10 +28,22 @@ def next_attempt(run: Run, operation: Operation) -> int:
     row = operation.row
     if row is None:
         return operation.attempt + 1 + (lost if operation.attempt == 0 else 0)
-    if row.attempts == row.attempts_before or row.due_at_ms is not None:
-        # None has begun, or none since the step was reopened or failed: a lost claim's is not in the row.
-        return row.attempts + 1 + lost
-    return row.attempts + 1
+    # Where none has begun since the step was reopened or failed, a lost claim's is not in the row.
+    return row.attempts + 1 + (0 if _has_begun(row) else lost)
+
+
+def starts_durably(run: Run, operation: Operation) -> bool:
+    """Whether the start of an operation's next attempt has to be in the log before it runs.
+
+    So it is behind a lost claim, and behind an attempt that a claim which ended in good order has cut off:
+    that one is in the row already, so the row would not tell whether another had begun.
+    """
+    return in_doubt(run, operation) or (operation.row is not None and _has_begun(operation.row))
+
+
+def _has_begun(row: StepRow) -> bool:
+    """Whether a row says of its last attempt that it began, and not that it failed."""
+    return row.attempts > row.attempts_before and row.due_at_ms is None
 
 
 def is_settled(run: Run) -> bool:

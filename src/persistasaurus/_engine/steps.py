@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from persistasaurus._codec import check_size
-from persistasaurus._engine.attempts import in_doubt, next_attempt
+from persistasaurus._engine.attempts import next_attempt, starts_durably
 from persistasaurus._engine.outbox import put_end, put_failed_attempt, put_nothing
 from persistasaurus._engine.progress import Progress
 from persistasaurus._engine.recorded import decode_recorded
@@ -119,6 +119,7 @@ def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
         operation.held_by_write = True
         run.put(report)
         return
+    written_first = starts_durably(run, operation)
     with run.guard:  # also what its row says: the writer may be reading that
         if operation.attempt or operation.row is not None or run.lost_before:
             operation.attempt = next_attempt(run, operation)
@@ -130,7 +131,7 @@ def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
         operation.running = True
         run.active += 1
         run.unwritten[operation.number] = operation
-    if run.lost_before and in_doubt(run, operation):
+    if written_first:
         report = Progress(run)
         report.then = lambda _: _run_attempt(engine, run, operation)
         run.put(report)
