@@ -155,7 +155,7 @@ class Persistasaurus:
 
     def _leave(self) -> None:
         engine, host = self._engine, self._host
-        if engine is None or host is None or os.getpid() != self._pid or engine.is_left():
+        if engine is None or host is None or os.getpid() != self._pid or not engine.begin_leaving():
             return
         try:
             # Until then a step that still runs may use the app.

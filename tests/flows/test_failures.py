@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from persistasaurus import FlowStatus, Persistasaurus, Signal, current, flow, sleep, step
+from persistasaurus import FlowHandle, FlowStatus, Persistasaurus, Signal, current, flow, sleep, step
 from persistasaurus._engine.memory import Memory
 from persistasaurus._engine.results import Outcome
 from persistasaurus._events import Event, Happening
@@ -502,16 +502,22 @@ async def parallel_parent() -> list[str]:
     return [task.result() for task in tasks]
 
 
+def failed_parallel(app: Persistasaurus) -> FlowHandle[Any]:
+    """Start the parent and let one child fail, so that the other is cancelled."""
+    broken.add("bad")
+    handle = start(app, parallel_parent, "f")
+    with pytest.raises(ExceptionGroup):
+        handle.result(10)
+    until_status(app.handle("f/1"), FlowStatus.CANCELLED)
+    return handle
+
+
 def test_a_child_that_was_cancelled_by_its_siblings_failure_is_retried_with_the_parent(
     database: Path,
 ) -> None:
-    # given
-    broken.add("bad")
     with Persistasaurus(database) as app:
-        handle = start(app, parallel_parent, "f")
-        with pytest.raises(ExceptionGroup):
-            handle.result(10)
-        until_status(app.handle("f/1"), FlowStatus.CANCELLED)
+        # given
+        handle = failed_parallel(app)
         # when
         broken.clear()
         handle.retry()
@@ -532,13 +538,9 @@ def test_a_childs_end_that_is_told_late_is_not_taken_for_its_end_after_the_retry
             real(self, run, outcome)
 
     monkeypatch.setattr(Memory, "child_ended", told_late)
-    broken.add("bad")
     with Persistasaurus(database) as app:
         # given a child of which its parent has not heard yet that it was cancelled
-        handle = start(app, parallel_parent, "f")
-        with pytest.raises(ExceptionGroup):
-            handle.result(10)
-        until_status(app.handle("f/1"), FlowStatus.CANCELLED)
+        handle = failed_parallel(app)
         eventually(lambda: late)
         # when both are retried before it hears
         broken.clear()

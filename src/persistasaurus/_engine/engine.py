@@ -66,7 +66,6 @@ class Engine:
     worker_id: int | None = None
     owns_host = False
     _telling = False
-    _left = False
     _host_thread: int | None = None
 
     def __init__(
@@ -90,7 +89,7 @@ class Engine:
         self.results = Results(self.on_host)
         self.stopping = False
         self.gone: StoreError | None = None
-        self._held_lock = threading.Lock()
+        self._held_lock, self._leaving = threading.Lock(), threading.Lock()
         self._cancelled_tasks: set[asyncio.Task[Any]] = set()
         self.flow_pool = Pool("flow", settings.flow_threads)
         self.step_pool = Pool("step", settings.step_threads)
@@ -124,11 +123,9 @@ class Engine:
         self.worker.start()
         self.retention.start()
 
-    def is_left(self) -> bool:
-        """Whether somebody is leaving the app already; whoever asks first is who does."""
-        with self._held_lock:
-            left, self._left = self._left, True
-        return left
+    def begin_leaving(self) -> bool:
+        """Take on the leaving of the app; false where somebody else has."""
+        return self._leaving.acquire(blocking=False)
 
     def drain(self, drain_s: float) -> None:
         """Start no more steps, and give running ones up to `drain_s` seconds."""

@@ -6,48 +6,30 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from persistasaurus.errors import WrongContextError
 
 
 async def in_a_thread(call: Callable[[], None], *, undo: Callable[[], None] = lambda: None) -> None:
-    """Call a function that may take long in a thread of its own: those of the executor may all be waiting.
+    """Call a function that may take long in a thread of its own: those of the loop's executor may all wait.
 
     It cannot be interrupted: where the caller is cancelled meanwhile, `undo` is called behind it first.
     """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
+    door = ThreadPoolExecutor(1, "persistasaurus-door")
     context = contextvars.copy_context()
-
-    def work() -> None:
-        error: BaseException | None = None
-        try:
-            context.run(call)
-        except BaseException as raised:  # noqa: BLE001 - it is the caller's
-            error = raised
-        with suppress(RuntimeError):  # the loop was closed
-            loop.call_soon_threadsafe(_finish, done, error)
-
-    threading.Thread(target=work, name="persistasaurus-door", daemon=True).start()
+    done = asyncio.get_running_loop().run_in_executor(door, context.run, call)
+    door.shutdown(wait=False)
     try:
         await asyncio.shield(done)
     except asyncio.CancelledError:
-        if done.cancelled():
-            raise
         while not done.done():
             with suppress(asyncio.CancelledError):
                 await asyncio.wait([done])
         if done.exception() is None:
             await in_a_thread(undo)
         raise
-
-
-def _finish(done: asyncio.Future[None], error: BaseException | None) -> None:
-    if error is None:
-        done.set_result(None)
-    else:
-        done.set_exception(error)
 
 
 class Host:

@@ -121,12 +121,9 @@ def start_attempt(engine: Engine, run: Run, operation: Operation) -> None:
         return
     written_first = starts_durably(run, operation)
     with run.guard:  # also what its row says: the writer may be reading that
-        if operation.attempt or operation.row is not None or run.lost_before:
-            operation.attempt = next_attempt(run, operation)
-            operation.row = None
-            operation.status = PENDING
-        else:
-            operation.attempt = 1
+        operation.attempt = next_attempt(run, operation)
+        operation.row = None
+        operation.status = PENDING
         operation.due_at_ms = None
         operation.running = True
         run.active += 1

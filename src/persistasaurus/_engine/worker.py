@@ -63,7 +63,7 @@ class Worker:
         self._names_of_change = -1
         self._seen_changes = -1
         self._troubles = 0
-        """How many turns in a row have failed by the store."""
+        """How many turns have failed by the store since that was last well."""
         self._tell_again_at = self._trouble_at = 0.0
         self.next_due_ms: int | None = None
         """The earliest due time in the store among flows for this worker, as of its last look."""

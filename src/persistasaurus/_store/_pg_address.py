@@ -80,10 +80,13 @@ def _read(server: str) -> dict[str, str | int | None]:
     try:
         given: dict[str, str | int | None] = {**conninfo_to_dict(server)}
     except (psycopg.Error, ValueError):
-        given = {"host": "@"}
-    # A password that is not escaped ends at its first @ or /, and the rest passes for a host or a port.
-    torn = "@" in str(given.get("host", "")) or not re.fullmatch(r"[0-9,]*", str(given.get("port", "")))
-    if torn:
+        given = {}
+        is_read = False
+    else:
+        # A password that is not escaped ends at its first @ or /: the rest passes for a host or a port.
+        host, port = str(given.get("host", "")), str(given.get("port", ""))
+        is_read = "@" not in host and re.fullmatch(r"[0-9,]*", port) is not None
+    if not is_read:
         raise UsageError(
             "The database URL cannot be read. Write postgresql://user:password@host:5432/database, with "
             "special characters of the user and the password as %40 and the like."

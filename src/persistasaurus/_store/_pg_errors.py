@@ -56,6 +56,11 @@ _CURES: tuple[tuple[type[psycopg.Error], str, str], ...] = (
 
 
 # A refused connection has no code, only the server's words.
+_FULL = (
+    r"too many clients|connection slots|too many connections",
+    "The server has no connection left",
+    "Raise max_connections or the role's limit, run fewer workers, or put PgBouncer between.",
+)
 _REFUSALS = (
     (
         r"password|role .* does not exist|no pg_hba.conf entry",
@@ -67,13 +72,8 @@ _REFUSALS = (
         "There is no such database on the server",
         "Create it (CREATE DATABASE ...), or give another name in the URL.",
     ),
-    (
-        r"too many clients|connection slots|too many connections",
-        "The server has no connection left",
-        "Raise max_connections or the role's limit, run fewer workers, or put PgBouncer between.",
-    ),
+    _FULL,
 )
-_FULL = _REFUSALS[-1]
 
 
 class ConnectionLost(StoreError):

@@ -336,7 +336,7 @@ class Store(Pruning, Protocol):
         ...
 
     def release_worker(self, worker_id: int, *, now_ms: int, crashed: bool = False) -> None:
-        """End a worker in good order: its flows are free, no crash is counted."""
+        """End a worker: its flows are free, and only where it has `crashed` is that counted."""
         ...
 
     def claim(self, worker_id: int, name_ids: Sequence[int], *, now_ms: int, limit: int) -> Claim:
