@@ -24,7 +24,7 @@ from flows import KINDS, RESUMED, SIGNALS, news
 from reporting import begin, report, serial
 
 from persistasaurus import AppNotRunningError, FlowHandle, FlowNotFound, Persistasaurus, StoreError
-from persistasaurus._engine import attempts, steps
+from persistasaurus._engine import attempts
 from persistasaurus.testing import CrashAt, PowerLoss
 
 PR_SET_PTRACER, PR_SET_PTRACER_ANY = 0x59616D61, ctypes.c_ulong(-1)
@@ -123,7 +123,7 @@ def async_soak(db: str, plan: Plan, **faults: Any) -> None:
 
 def forgetful_soak(**arguments: Any) -> None:
     """The same without the count of lost claims: what the checker must find."""
-    attempts.in_doubt = steps.in_doubt = lambda *_: False
+    attempts.in_doubt = lambda *_: False
     soak(**arguments)
 
 

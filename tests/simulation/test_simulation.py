@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from persistasaurus._engine import attempts, steps
+from persistasaurus._engine import attempts
 from persistasaurus._engine.engine import Engine
 from persistasaurus._engine.run import Run
 from tests.simulation.machine import free
@@ -88,7 +88,7 @@ def _forgets_claims(run: Run, operation: Any) -> bool:
     "where,weak,kind",
     [
         ([(Engine, "may_start")], _drives_on, "pause"),
-        ([(attempts, "in_doubt"), (steps, "in_doubt")], _forgets_claims, "kill"),
+        ([(attempts, "in_doubt")], _forgets_claims, "kill"),
     ],
     ids=["no deadline", "no count of lost claims"],
 )
